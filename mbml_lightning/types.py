@@ -6,10 +6,10 @@ Axes, in the order in which they stand: ``E`` ensemble members, ``K`` tasks, ``B
 the task that a transition comes from: ``(K, K, C)`` holds c_{j->i} at ``[i, j]``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -32,6 +32,51 @@ class TaskSpec:
     relabel_threshold: float
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Sizes and budgets that a machine can afford; the defaults are the paper's (Tables 2 to 8).
+
+    Args:
+        interactions: Transitions of each task's batch, by default the task's.
+        collection_steps: Environment steps of SAC on each task, by default the task's.
+        bcq_updates: Updates of BCQ, by default the task's.
+        name: Names the runs' folder.
+        warmup: Steps of SAC before its first update.
+        sac_hidden: Hidden layers of SAC's critics.
+        sac_actor_hidden: Hidden layers of SAC's actors.
+        sac_batch_size: Transitions a task in an update of SAC.
+        bcq_hidden: Hidden layers of BCQ's critics and perturbation.
+        vae_hidden: Hidden layers of BCQ's CVAE.
+        ensemble_updates: Updates of the reward ensembles.
+        mbml_updates: Updates of phase 2.
+        encoder_hidden: Hidden layers of the task encoder.
+        q_hidden: Hidden layers of Q_D.
+        generator_hidden: Hidden layers of G_D.
+        perturbation_hidden: Hidden layers of xi_D.
+        mbml_lr: Learning rate of phase 2.
+        evaluate_every: Updates of phase 2 between evaluations.
+    """
+
+    interactions: int
+    collection_steps: int
+    bcq_updates: int
+    name: str = "paper"
+    warmup: int = 10_000
+    sac_hidden: list[int] = field(default_factory=lambda: [1024] * 7)
+    sac_actor_hidden: list[int] = field(default_factory=lambda: [256, 256])
+    sac_batch_size: int = 256
+    bcq_hidden: list[int] = field(default_factory=lambda: [400, 300])
+    vae_hidden: list[int] = field(default_factory=lambda: [750, 750])
+    ensemble_updates: int = 4_000
+    mbml_updates: int = 100_000
+    encoder_hidden: list[int] = field(default_factory=lambda: [200] * 3)
+    q_hidden: list[int] = field(default_factory=lambda: [1024] * 9)
+    generator_hidden: list[int] = field(default_factory=lambda: [1024] * 7)
+    perturbation_hidden: list[int] = field(default_factory=lambda: [1024] * 8)
+    mbml_lr: float = 3e-4
+    evaluate_every: int = 5_000
+
+
 class Transitions(NamedTuple):
     """Transitions (s, a, r, s') with any leading axes, all the same."""
 
@@ -49,11 +94,27 @@ class Gaussian(NamedTuple):
     variance: Float[Tensor, "*n Z"]
 
 
+class TaskBatch(NamedTuple):
+    """What one update of a method sees of all K tasks.
+
+    Attributes:
+        transitions: Transitions to learn from, ``(K, B)``.
+        contexts: Transitions to infer the task from, ``(K, C)``; None for methods without task inference.
+        context_index: Which of each task's stored transitions the context rows are, ``(K, C)``.
+    """
+
+    transitions: Transitions
+    contexts: Transitions | None = None
+    context_index: Int[Tensor, "K C"] | None = None
+
+
 class Policy(Protocol):
     """All that evaluation, collection and notebooks know of a method: how it acts."""
 
-    noise_dim: int
-    """Standard normal numbers that one action needs."""
+    @property
+    def noise_dim(self) -> int:
+        """Standard normal numbers that one action needs."""
+        ...
 
     def act(
         self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]

@@ -1,0 +1,10 @@
+"""The methods as LightningModules: wiring only."""
+
+from mbml_lightning.algorithms.algorithm import Algorithm
+from mbml_lightning.algorithms.bcq import BCQ
+from mbml_lightning.algorithms.mbml import MBML
+from mbml_lightning.algorithms.random import Random
+from mbml_lightning.algorithms.sac import SAC
+from mbml_lightning.algorithms.transition_ensemble import TransitionEnsemble
+
+__all__ = ["BCQ", "MBML", "SAC", "Algorithm", "Random", "TransitionEnsemble"]

@@ -1,0 +1,1 @@
+"""Networks as pure modules: no data, no Lightning."""

@@ -1,0 +1,1 @@
+"""How trained networks act: (s, z, noise) -> a, and nothing else."""

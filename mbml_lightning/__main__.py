@@ -1,0 +1,5 @@
+"""``python -m mbml_lightning`` is ``mbml``."""
+
+from mbml_lightning.cli import main
+
+main()

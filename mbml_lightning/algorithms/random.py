@@ -1,0 +1,34 @@
+"""The score of knowing nothing, beside which every other one is read."""
+
+from torch import Tensor
+
+from mbml_lightning.algorithms.algorithm import Algorithm
+from mbml_lightning.policies.gaussian import UniformPolicy
+from mbml_lightning.types import TaskBatch
+
+
+class Random(Algorithm):
+    """Uniformly random actions on any task; nothing to train, only to validate.
+
+    Args:
+        distribution: Name of the task distribution.
+        seed: Names the run; the actions' seed is the evaluation's.
+    """
+
+    stacked = False
+
+    def __init__(self, distribution: str, seed: int = 0) -> None:
+        super().__init__(distribution, seed=seed)
+        self.save_hyperparameters()
+
+    def update(self, batch: TaskBatch) -> dict[str, Tensor]:
+        """There is nothing to learn.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("Random has nothing to train: use `mbml validate`")
+
+    def policy(self) -> UniformPolicy:
+        """Uniform in the box of actions."""
+        return UniformPolicy(self.family.action_dim)

@@ -1,0 +1,128 @@
+"""Phase 0: soft actor-critic on K stacked tasks, whose experience becomes the batches B_i."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from mbml_lightning.algorithms.algorithm import Algorithm, move_towards
+from mbml_lightning.data.online import OnlineDataModule
+from mbml_lightning.nets.bcq import QFunction
+from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
+from mbml_lightning.objectives import sac as loss
+from mbml_lightning.policies.gaussian import GaussianPolicy
+from mbml_lightning.types import TaskBatch, Transitions
+
+
+class SAC(Algorithm):
+    """K independent actors and critics, one environment step of each task before every update.
+
+    Args:
+        distribution: Name of the task distribution.
+        num_tasks: K, if fewer than all official training tasks.
+        actor_hidden: Hidden layers of the actor.
+        critic_hidden: Hidden layers of the two critics; 7 x 1024 in the official code.
+        lr: Learning rate of Adam for actor, critics and temperature.
+        batch_size: Transitions a task and update.
+        discount: gamma.
+        tau: Rate at which target networks follow.
+        warmup: Steps a task taken with the initial policy before the first update.
+        copy_targets: Begin with targets equal to the critics; the official code draws them independently.
+        updates_per_block: Updates, and steps before them, of a Lightning batch.
+        seed: Seed of the updates' randomness.
+    """
+
+    def __init__(
+        self,
+        distribution: str,
+        num_tasks: int | None = None,
+        actor_hidden: Sequence[int] = (256, 256),
+        critic_hidden: Sequence[int] = (256, 256),
+        lr: float = 3e-4,
+        batch_size: int = 256,
+        discount: float = 0.99,
+        tau: float = 0.005,
+        warmup: int = 10_000,
+        copy_targets: bool = True,
+        updates_per_block: int = 50,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(distribution, num_tasks, updates_per_block, seed)
+        self.save_hyperparameters()
+        self.batch_size, self.lr, self.discount, self.tau, self.warmup = batch_size, lr, discount, tau, warmup
+        dims, k = (self.family.observation_dim, self.family.action_dim), self.num_tasks
+        self.actor = GaussianActor(*dims, actor_hidden, members=(k,))
+        self.q = QFunction(*dims, critic_hidden, members=(2, k))
+        self.q_target = copy.deepcopy(self.q) if copy_targets else QFunction(*dims, critic_hidden, members=(2, k))
+        self.q_target.requires_grad_(False)
+        self.log_alpha = nn.Parameter(torch.zeros(k, 1))
+
+    def configure_optimizers(self) -> list[Adam]:
+        """Adam for the critics, the actors and the temperatures."""
+        return [self.adam(self.lr, part) for part in (self.q, self.actor, self.log_alpha)]
+
+    def update(self, batch: TaskBatch) -> dict[str, Tensor]:
+        """Critics, actor, temperature, targets."""
+        q, actor, temperature = self.optimizer_list()
+        t, alpha = batch.transitions, self.log_alpha.detach().exp()
+        losses = {"q_loss": loss.critic_loss(self.q(t.observations, t.actions), self.target(t, alpha))}
+        self.step(q, losses["q_loss"])
+        a, log_prob = self.sample_actions(t.observations)
+        losses["actor_loss"] = loss.actor_loss(self.q(t.observations, a), log_prob, alpha)
+        self.step(actor, losses["actor_loss"])
+        losses["temperature_loss"] = loss.temperature_loss(self.log_alpha, log_prob.detach(), -self.family.action_dim)
+        self.step(temperature, losses["temperature_loss"])
+        move_towards(self.q_target, self.q, self.tau)
+        return {name: value / self.num_tasks for name, value in losses.items()}
+
+    @torch.no_grad()
+    def target(self, t: Transitions, alpha: Tensor) -> Tensor:
+        """The soft value of what follows."""
+        next_a, next_log_prob = self.sample_actions(t.next_observations)
+        next_q = self.q_target(t.next_observations, next_a)
+        return loss.soft_target(t.rewards, t.terminations, next_q, next_log_prob, alpha, self.discount)
+
+    def sample_actions(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Reparametrised actions and their log densities."""
+        mean, log_std = self.actor(s)
+        return squashed_sample(mean, log_std, torch.randn_like(mean))
+
+    def policy(self) -> GaussianPolicy:
+        """Each task's own actor, acting with its mean."""
+        return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)
+
+    # Collection ------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> OnlineDataModule:
+        """The replay that grows."""
+        data: OnlineDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
+
+    def on_fit_start(self) -> None:
+        """The first steps come from the initial policy."""
+        super().on_fit_start()
+        if self.data.rows.count < self.warmup:
+            torch.manual_seed(self.seed)
+            self.data.collect(self.behaviour(), self.warmup - self.data.rows.count)
+
+    def training_step(self, block: int, index: int) -> None:
+        """As many steps of every task as updates, then the updates."""
+        torch.manual_seed(self.seed + self.data.rows.count)
+        updates = min(self.updates_per_block, self.trainer.max_steps - self.global_step)
+        returns = self.data.collect(self.behaviour(), updates)
+        super().training_step(block, index)
+        if returns:
+            self.log("return", sum(returns) / len(returns), prog_bar=True, batch_size=1)
+
+    def behaviour(self) -> GaussianPolicy:
+        """How experience is collected: by samples."""
+        return GaussianPolicy(self.actor, self.family.action_dim)
+
+    def on_fit_end(self) -> None:
+        """Keep the batches, once all steps are taken."""
+        if self.data.rows.count >= self.warmup + self.trainer.max_steps and self.trainer.is_global_zero:
+            self.data.write_store(Path(self.data.store), {"method": "SAC", **dict(self.hparams)})

@@ -1,0 +1,143 @@
+"""``mbml fit``, ``mbml validate`` and ``mbml report``: the LightningCLI of the package."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from jsonargparse import auto_cli, set_parsing_settings
+from lightning import LightningDataModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+# Imported so that class names need no path on the command line.
+import mbml_lightning.algorithms
+import mbml_lightning.data.offline
+import mbml_lightning.data.online
+import mbml_lightning.data.relabelling
+import mbml_lightning.objectives.triplet
+from mbml_lightning.algorithms.algorithm import Algorithm
+from mbml_lightning.algorithms.callbacks import GracefulStop, LastCheckpoint, Progress
+from mbml_lightning.data.store import StoreError
+from mbml_lightning.evaluation.callbacks import OnlineEvaluation
+from mbml_lightning.types import Scale, TaskSpec
+
+# `${task.horizon}` in one file reaches what another file or the command line says.
+set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates // per_block))
+OmegaConf.register_resolver("minus", lambda a, b: a - b)
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_epochs": -1,  # `max_steps` updates are the measure
+    "check_val_every_n_epoch": None,  # `val_check_interval` counts blocks of updates
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+    "logger": {
+        "class_path": "mbml_lightning.algorithms.logger.JSONLLogger",
+        "init_args": {"save_dir": "${....run}"},
+    },
+    "callbacks": [GracefulStop(), Progress()],
+}
+
+
+class Parser(LightningArgumentParser):
+    """Errors of two lines, without the usage of two hundred options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Say what is wrong and where help is."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        program = parser.prog.replace(" [options]", "")
+        sys.stderr.write(f"{program}: error: {message}\nSee '{program} --help'.\n")
+        self.exit(2)
+
+
+class CLI(LightningCLI):
+    """One configuration for every command: a method file, a task file, a scale file, overlays, single values."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What a run consists of beside model, data and trainer; `..` climbs from a value to the file's top."""
+        parser.add_class_arguments(TaskSpec, "task")
+        parser.add_class_arguments(Scale, "scale")
+        parser.add_argument("--method", type=str, default="run", help="Name of the method's folder.")
+        parser.add_argument("--experiment", type=str, help="Folder of all runs that belong together.")
+        parser.add_argument("--run", type=str, help="Folder of this run.")
+        parser.add_lightning_class_args(OnlineEvaluation, "evaluation")
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "experiment": "runs/${.task.distribution}-${.scale.name}",
+                "run": "${.experiment}/${.method}/seed-${.seed_everything}",
+                "scale.interactions": "${..task.interactions}",
+                "scale.collection_steps": "${..task.collection_steps}",
+                "scale.bcq_updates": "${..task.bcq_updates}",
+                "evaluation.folder": "${..run}",
+                "checkpoint.dirpath": "${..run}",
+            }
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Training and evaluation; there is no test or predict stage."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name in ("fit", "validate")}
+
+    def before_instantiate_classes(self) -> None:
+        """Checkpoints are read without unpickling, unless asked otherwise."""
+        config = self.config[self.subcommand]
+        if config.weights_only is None:
+            config.weights_only = True
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep the configuration as given: a checkpoint restores weights, it does not say what runs."""
+
+
+def quieten() -> None:
+    """Leave out what Lightning tells newcomers to Lightning."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+    for message in (
+        ".*treespec, LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*No seed found.*",
+        ".*is not resumable.*",
+        ".*there is no last checkpoint available.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        args: Command and options, those of the process by default.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    if words and words[0] == "report":
+        from mbml_lightning.evaluation.report import report
+
+        auto_cli(report, args=words[1:], as_positional=True)
+        return
+    quieten()
+    try:
+        CLI(
+            Algorithm,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults=TRAINER_DEFAULTS,
+            parser_class=Parser,
+            parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
+            args=None if args is None else words,
+        )
+    except OmegaConfBaseException as error:
+        sys.exit(f"mbml: error: {str(error).splitlines()[0]} (at {error.full_key})")
+    except StoreError as error:
+        sys.exit(f"mbml: error: {error}")

@@ -1,0 +1,143 @@
+"""Experience that grows while a method learns: K environments side by side and the replay that they fill."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from mbml_lightning import envs
+from mbml_lightning.data.rows import Rows
+from mbml_lightning.data.store import TaskRecord, write_store
+from mbml_lightning.data.ticks import Ticks, blocks
+from mbml_lightning.types import Policy, Transitions
+
+
+class OnlineDataModule(L.LightningDataModule):
+    """One environment and one replay for each training task.
+
+    Args:
+        store: Where the batches are written to at the end.
+        distribution: The task distribution.
+        interactions: Transitions of each task's batch: the first so many that were collected.
+        capacity: Steps a task that are collected in all.
+        num_tasks: K, if fewer than all official training tasks.
+        seed: Seed of the environments.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        distribution: str,
+        interactions: int,
+        capacity: int,
+        num_tasks: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if interactions > capacity:
+            raise ValueError(f"data.interactions is {interactions}, but only {capacity} steps are collected")
+        self.store, self.interactions, self.capacity, self.seed = store, interactions, capacity, seed
+        self.family = envs.distribution(distribution)
+        self.tasks = self.family.tasks("train")[:num_tasks]
+        self.digest: str | None = None
+
+    def setup(self, stage: str) -> None:
+        """Make the environments and an empty replay."""
+        if stage != "fit":
+            return
+        k = len(self.tasks)
+        self.env = envs.make_vec_env(self.family.name, self.tasks, autoreset_mode=AutoresetMode.DISABLED)
+        self.rows = Rows.empty(k, self.capacity, self.family.observation_dim, self.family.action_dim)
+        self.truncations = torch.zeros(k, self.capacity, dtype=torch.bool)
+        self.episode = np.zeros(k, np.int64)
+        self.episode_return = np.zeros(k)
+        self.observations = self._reset(np.ones(k, bool))
+
+    def _reset(self, mask: np.ndarray) -> np.ndarray:
+        """Begin new episodes where ``mask``; an episode's start depends on (seed, task, episode) alone."""
+        seeds = [
+            int(np.random.SeedSequence([self.seed, k, int(e)]).generate_state(1)[0]) for k, e in enumerate(self.episode)
+        ]
+        self.episode += mask
+        self.episode_return[mask] = 0
+        return self.env.reset(seed=seeds, options={"reset_mask": mask})[0]
+
+    @torch.no_grad()
+    def collect(self, policy: Policy, steps: int) -> list[float]:
+        """Take ``steps`` steps of every task; returns of the episodes that ended."""
+        finished: list[float] = []
+        device = self.rows.packed.device
+        for _ in range(steps):
+            s = torch.as_tensor(self.observations, device=device).unsqueeze(1)
+            a = policy.act(s, None, torch.randn(len(s), 1, policy.noise_dim, device=device)).squeeze(1).cpu()
+            next_s, r, termination, truncation, _ = self.env.step(a.numpy())
+            self._keep(a, next_s, r, termination, truncation)
+            self.episode_return += r
+            self.observations = next_s
+            if (over := termination | truncation).any():
+                finished += self.episode_return[over].tolist()
+                self.observations = self._reset(over)
+        return finished
+
+    def _keep(
+        self, a: Tensor, next_s: np.ndarray, r: np.ndarray, termination: np.ndarray, truncation: np.ndarray
+    ) -> None:
+        self.truncations[:, self.rows.count] = torch.as_tensor(truncation)
+        columns = (torch.as_tensor(x, dtype=torch.float32) for x in (self.observations, a, r, next_s, termination))
+        self.rows.append(Transitions(*columns))
+
+    def write_store(self, folder: Path, collector: dict[str, Any]) -> None:
+        """Write the first ``interactions`` transitions of every task."""
+        t = self.rows.unpack(self.rows.packed[:, : self.interactions])
+        fields = {name: getattr(t, name).numpy() for name in t._fields}
+        fields["terminations"] = fields["terminations"].astype(bool)
+        fields["truncations"] = self.truncations[:, : self.interactions].numpy()
+        records = [
+            TaskRecord(
+                k, np.atleast_1d(task).tolist(), {name: np.ascontiguousarray(f[k]) for name, f in fields.items()}
+            )
+            for k, task in enumerate(self.tasks)
+        ]
+        family = self.family
+        write_store(
+            folder,
+            records,
+            env_id=family.env_id,
+            distribution=family.name,
+            split="train",
+            collector=collector,
+            overwrite=True,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that collection needs to go on exactly."""
+        return {
+            "rows": self.rows.packed[:, : self.rows.count].clone(),
+            "truncations": self.truncations[:, : self.rows.count].clone(),
+            "episode": torch.from_numpy(self.episode.copy()),
+            "episode_return": torch.from_numpy(self.episode_return.copy()),
+            "observations": torch.from_numpy(self.observations.copy()),
+            "env": {name: torch.from_numpy(np.array(value)) for name, value in self.env.get_state().items()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken."""
+        count = state_dict["rows"].shape[1]
+        self.rows.packed[:, :count] = state_dict["rows"]
+        self.rows.count = count
+        self.truncations[:, :count] = state_dict["truncations"]
+        self.episode, self.episode_return = (state_dict[x].numpy().copy() for x in ("episode", "episode_return"))
+        self.observations = state_dict["observations"].numpy().copy()
+        self.env.set_state({name: value.numpy() for name, value in state_dict["env"].items()})
+
+    def train_dataloader(self) -> Ticks:
+        """One tick a block of updates."""
+        return blocks(self.trainer.max_steps, self.trainer.lightning_module.updates_per_block)  # type: ignore
+
+    def val_dataloader(self) -> Ticks:
+        """One tick: the evaluation callback does the work at its end."""
+        return Ticks(1)

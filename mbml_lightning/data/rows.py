@@ -1,0 +1,78 @@
+"""Transitions of K tasks as one packed tensor, so that drawing a batch is one gather on the device that trains."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbml_lightning.types import TaskBatch, Transitions
+
+
+@dataclass
+class Rows:
+    """Rows (s, a, s', r, termination) side by side, ``(K, N, D)``.
+
+    Args:
+        packed: The rows; N is the capacity.
+        observation_dim: Dimensions of s.
+        action_dim: Dimensions of a.
+        count: How many rows of each task are filled.
+    """
+
+    packed: Float[Tensor, "K N D"]
+    observation_dim: int
+    action_dim: int
+    count: int
+
+    @classmethod
+    def empty(cls, tasks: int, capacity: int, observation_dim: int, action_dim: int) -> "Rows":
+        """Room for ``capacity`` transitions a task."""
+        width = 2 * observation_dim + action_dim + 2
+        return cls(torch.zeros(tasks, capacity, width), observation_dim, action_dim, 0)
+
+    def unpack(self, rows: Float[Tensor, "*n D"]) -> Transitions:
+        """Views of the columns of packed rows."""
+        widths = [self.observation_dim, self.action_dim, self.observation_dim, 1, 1]
+        s, a, next_s, r, termination = rows.split(widths, -1)
+        return Transitions(s, a, r.squeeze(-1), next_s, termination.squeeze(-1))
+
+    def append(self, step: Transitions) -> None:
+        """Add the next transition of every task.
+
+        Args:
+            step: Transitions ``(K,)``.
+        """
+        columns = [step.observations, step.actions, step.next_observations, step.rewards, step.terminations]
+        row = torch.cat([c.unsqueeze(-1) if c.ndim == 1 else c for c in columns], -1)
+        self.packed[:, self.count] = row
+        self.count += 1
+
+    def draw(self, generator: torch.Generator, batch_size: int, context_size: int = 0) -> TaskBatch:
+        """Rows of every task, uniformly with replacement: one gather for the batch and the contexts.
+
+        Args:
+            generator: Draws the indices; on the device of the rows.
+            batch_size: Transitions a task to learn from (B).
+            context_size: Transitions a task to infer the task from (C).
+        """
+        tasks, capacity, width = self.packed.shape
+        device = self.packed.device
+        index = torch.randint(self.count, (tasks, batch_size + context_size), generator=generator, device=device)
+        flat = (index + capacity * torch.arange(tasks, device=device).unsqueeze(-1)).flatten()
+        rows = self.packed.view(-1, width).index_select(0, flat).view(tasks, -1, width)
+        if not context_size:
+            return TaskBatch(self.unpack(rows))
+        contexts = self.unpack(rows[:, batch_size:])
+        return TaskBatch(self.unpack(rows[:, :batch_size]), contexts, index[:, batch_size:])
+
+
+def pack(fields: list[dict[str, np.ndarray]]) -> Float[Tensor, "K N D"]:
+    """Stack the stored fields of K tasks of equal length into packed rows."""
+    order = ("observations", "actions", "next_observations", "rewards", "terminations")
+
+    def columns(task: dict[str, np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.asarray(task[f], np.float32).reshape(len(task[f]), -1) for f in order], 1)
+
+    return torch.from_numpy(np.stack([columns(task) for task in fields]))

@@ -1,0 +1,100 @@
+"""Simulations on MuJoCo: all copies are stepped by one call, on MuJoCo's own threads."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+from jaxtyping import Bool, Float64, UInt8
+from mujoco.batch import Batch
+
+from mbml_lightning.envs.simulation import Simulation
+
+
+class MujocoSimulation(Simulation):
+    """``n`` copies of one MuJoCo model.
+
+    ``qpos`` and ``qvel`` are live views of the copies' states: what is written there is the state. A family whose
+    tasks change the physics writes its model fields through ``self.batch.expand(field)``, one row for each copy;
+    other features are bound with ``self.batch.bind(field)``.
+
+    Args:
+        model: The system that all copies share.
+        tasks: One for each copy.
+        num_threads: MuJoCo's threads; the trajectories do not depend on it.
+        frame_skip: Physics steps in one control step.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, tasks: Float64[np.ndarray, "..."], num_threads: int, frame_skip: int = 1
+    ) -> None:
+        super().__init__(tasks)
+        self.batch = Batch(model, nsim=len(tasks), nthread=num_threads)
+        self.qpos: Float64[np.ndarray, "n nq"] = self.batch.bind("qpos")
+        self.qvel: Float64[np.ndarray, "n nv"] = self.batch.bind("qvel")
+        self._controls = self.batch.bind("ctrl")
+        low, high = model.actuator_ctrlrange.T
+        self._control_centre, self._control_reach = (low + high) / 2, (high - low) / 2
+        self._frame_skip = frame_skip
+        self._renderer: mujoco.Renderer | None = None
+
+    @abstractmethod
+    def draw_start(self, rng: np.random.Generator) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
+        """A start state: positions and velocities."""
+
+    @abstractmethod
+    def mark_task(self, data: mujoco.MjData, copy: int) -> None:
+        """Move the markers of a picture to where the task of the copy puts them."""
+
+    def reset(self, mask: Bool[np.ndarray, " n"], generators: Sequence[np.random.Generator]) -> None:
+        """As Gymnasium's MuJoCo environments do: draw, then mj_forward, which also sets the solver's warm start."""
+        copies = np.flatnonzero(mask).tolist()
+        self.batch.reset(copies, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        for copy in copies:
+            self.qpos[copy], self.qvel[copy] = self.draw_start(generators[copy])
+        self.batch.forward(copies)
+
+    def step(self, actions: Float64[np.ndarray, "n A"]) -> None:
+        """Map the actions to the actuators' range and step ``frame_skip`` times."""
+        np.multiply(actions, self._control_reach, out=self._controls)
+        np.add(self._controls, self._control_centre, out=self._controls)
+        self.batch.step(nstep=self._frame_skip)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """MuJoCo's whole integration state: time, positions, velocities, controls, warm start."""
+        return {"physics": self.batch.state.copy()}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Write all copies' states."""
+        self.batch.state[...] = state["physics"]
+
+    def render(self, copy: int) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture from the model's first camera.
+
+        Raises:
+            RuntimeError: No OpenGL context can be created.
+        """
+        data = self.batch.get_data(copy)
+        mujoco.mj_forward(self.batch.get_model(copy), data)
+        self.mark_task(data, copy)
+        if self._renderer is None:
+            self._renderer = _renderer(self.batch.model)
+        self._renderer.update_scene(data, camera=0)
+        picture: UInt8[np.ndarray, "height width 3"] = self._renderer.render()
+        return picture
+
+    def close(self) -> None:
+        """Release the OpenGL context."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
+def _renderer(model: mujoco.MjModel) -> mujoco.Renderer:
+    try:
+        return mujoco.Renderer(model, height=480, width=480)
+    except Exception as error:  # each platform's loader fails in its own way
+        raise RuntimeError(
+            "no OpenGL context to render with: start Python with MUJOCO_GL=egl (GPU or Mesa) or MUJOCO_GL=osmesa "
+            f"(software) in the environment ({type(error).__name__}: {error})"
+        ) from error

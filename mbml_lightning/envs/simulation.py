@@ -1,0 +1,60 @@
+"""The seam between the vector environment and physics."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, UInt8
+
+RewardTerms = dict[str, Float64[np.ndarray, "..."]]
+"""Named terms of a reward; the keys are those of the environment's info."""
+
+
+class Simulation(ABC):
+    """``n`` independent copies of one system, each under its own task, advanced together.
+
+    It knows no episodes: when to reset, time limits and random generators are the vector environment's.
+    """
+
+    def __init__(self, tasks: Float64[np.ndarray, "..."]) -> None:
+        self.tasks = tasks
+
+    @abstractmethod
+    def reset(self, mask: Bool[np.ndarray, " n"], generators: Sequence[np.random.Generator]) -> None:
+        """Put the copies in ``mask`` at a start state, each drawn from its own generator."""
+
+    @abstractmethod
+    def step(self, actions: Float64[np.ndarray, "n A"]) -> None:
+        """Advance all copies by one control step; actions are within [-1, 1]."""
+
+    @abstractmethod
+    def observe(self) -> Float32[np.ndarray, "n S"]:
+        """The states, in a new array."""
+
+    @abstractmethod
+    def reward_terms(
+        self,
+        observations: Float32[np.ndarray, "n S"],
+        actions: Float64[np.ndarray, "n A"],
+        next_observations: Float32[np.ndarray, "n S"],
+    ) -> RewardTerms:
+        """The named terms of the reward of the step just taken, each (n,)."""
+
+    def terminated(self, next_observations: Float32[np.ndarray, "n S"]) -> Bool[np.ndarray, " n"]:
+        """Which copies are in a terminal state; none, unless a system says otherwise."""
+        return np.zeros(len(next_observations), dtype=np.bool_)
+
+    @abstractmethod
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Copies of everything from which to go on bit-identically."""
+
+    @abstractmethod
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go back to what :meth:`get_state` returned."""
+
+    @abstractmethod
+    def render(self, copy: int) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture of one copy and its task."""
+
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
+        """Release what rendering holds."""

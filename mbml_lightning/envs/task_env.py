@@ -1,0 +1,63 @@
+"""The single environment: the vector environment with one copy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from jaxtyping import Float32, UInt8
+
+from mbml_lightning.envs.registry import distribution
+from mbml_lightning.envs.vector_env import TaskVectorEnv
+
+
+class TaskEnv(gym.Env[np.ndarray, np.ndarray]):
+    """One task of a distribution; ``gymnasium.make(env_id, task=...)`` comes here.
+
+    The horizon's truncation is its own: no TimeLimit wrapper is needed. Gymnasium shows "human" pictures through its
+    HumanRendering wrapper, which needs pygame.
+
+    Args:
+        name: Of the distribution.
+        task: Of shape ``task_shape``; the first training task if None.
+        render_mode: None or "rgb_array".
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(
+        self, name: str, task: float | Sequence[Any] | np.ndarray | None = None, render_mode: str | None = None
+    ) -> None:
+        self.distribution = distribution(name)
+        tasks = self.distribution.tasks("train")[:1] if task is None else np.asarray(task)[None]
+        self.copies = TaskVectorEnv(self.distribution, tasks, 1, AutoresetMode.DISABLED, render_mode)
+        self.task = self.copies.tasks[0]
+        self.metadata = {**TaskEnv.metadata, "render_fps": self.distribution.frames_per_second}
+        self.render_mode = render_mode
+        self.observation_space = self.distribution.observation_space
+        self.action_space = self.distribution.action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32[np.ndarray, " S"], dict[str, Any]]:
+        """Start a new episode; there are no options."""
+        super().reset(seed=seed)
+        self.copies.generators[0] = self.np_random
+        observations, _ = self.copies.reset()
+        return observations[0], {}
+
+    def step(self, action: np.ndarray) -> tuple[Float32[np.ndarray, " S"], float, bool, bool, dict[str, Any]]:
+        """Take an action; the info holds the named terms of the reward."""
+        observations, rewards, terminations, truncations, infos = self.copies.step(np.asarray(action)[None])
+        terms = {name: float(term[0]) for name, term in infos.items() if not name.startswith("_")}
+        return observations[0], float(rewards[0]), bool(terminations[0]), bool(truncations[0]), terms
+
+    def render(self) -> UInt8[np.ndarray, "height width 3"] | None:
+        """A picture of the state and the task if ``render_mode`` is "rgb_array"."""
+        pictures = self.copies.render()
+        return None if pictures is None else pictures[0]
+
+    def close(self) -> None:
+        """Release what rendering holds."""
+        self.copies.close()

@@ -1,0 +1,122 @@
+"""``mbml report``: one experiment as a table and as one page with pictures."""
+
+import csv
+import io
+from collections.abc import Sequence
+from math import isnan
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mbml_lightning.evaluation.experiment import Experiment, Method, read_experiment
+from mbml_lightning.evaluation.page import duration, page
+from mbml_lightning.evaluation.results import write_text
+from mbml_lightning.evaluation.statistics import Estimate
+
+HEADER = ["Method", "Unseen tasks", "Train tasks", "Seeds", "Updates", "Training"]
+
+
+def report(runs: list[Path], output: Path | None = None) -> None:
+    """Compare the methods of one experiment: print a table and write a page, the table beside it as CSV and Markdown.
+
+    Args:
+        runs: Folders in which run folders (``<method>/seed-<n>``) are searched for.
+        output: The page; ``report.html`` in the first folder if not given.
+
+    Raises:
+        ResultsError: There are no runs, or runs of several experiments.
+    """
+    experiment = read_experiment(runs)
+    output = output or runs[0] / "report.html"
+    rows = [_row(method) for method in experiment.methods]
+    cells = [row.cells() for row in rows]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(output.with_suffix(".csv"), _csv(rows))
+    write_text(output.with_suffix(".md"), _markdown([HEADER, ["---"] + ["---:"] * 5, *cells]))
+    write_text(output, page(experiment, headline(experiment), HEADER, cells))
+    _print(cells, experiment.problems, output)
+
+
+class Row(NamedTuple):
+    """One method in the table; ``seconds`` of training are the mean over its seeds."""
+
+    method: Method
+    test: Estimate | None
+    train: Estimate | None
+    seeds: int
+    updates: str
+    seconds: float | None
+
+    def cells(self) -> list[str]:
+        """The row for a reader, as in ``HEADER``."""
+        if not self.seeds:
+            return [self.method.label, "not finished", "not finished", "0", "", ""]
+        shown = [interval_text(estimate) for estimate in (self.test, self.train)]
+        return [self.method.label, *shown, str(self.seeds), self.updates, duration(self.seconds)]
+
+
+def _row(method: Method) -> Row:
+    updates = "/".join(f"{step:,}" for step in sorted({e.step for e in method.evaluations}))
+    seconds = [run.training_seconds for run in method.runs if run.evaluation and run.training_seconds]
+    mean = sum(seconds) / len(seconds) if seconds else None
+    return Row(method, method.estimate("test"), method.estimate("train"), len(method.evaluations), updates, mean)
+
+
+def interval_text(estimate: Estimate | None) -> str:
+    """``168.9 [150.2, 185.0]``, a dash for what was not measured."""
+    if estimate is None:
+        return "-"
+    ends = "" if isnan(estimate.low) else f" [{estimate.low:.1f}, {estimate.high:.1f}]"
+    return f"{estimate.mean:.1f}{ends}"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    ends = [f"{split}_{part}" for split in ("test", "train") for part in Estimate._fields]
+    writer.writerow(["method", *ends, "seeds", "updates", "training_seconds"])
+    for row in rows:
+        numbers = [*(row.test or [""] * 3), *(row.train or [""] * 3)]
+        seconds = "" if row.seconds is None else row.seconds
+        writer.writerow([row.method.name, *numbers, row.seeds, row.updates.replace(",", ""), seconds])
+    return file.getvalue()
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _print(rows: Sequence[Sequence[str]], problems: Sequence[str], output: Path) -> None:
+    table = Table(
+        HEADER[0], box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption="mean return [95% interval]"
+    )
+    for name in HEADER[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    console.print(table)
+    for problem in problems:
+        console.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
+    console.print(Text(str(output)), soft_wrap=True)
+
+
+def headline(experiment: Experiment) -> str:
+    """The result in one sentence."""
+    estimates = {m.label: e for m in experiment.methods if (e := m.estimate("test"))}
+    evaluation = experiment.evaluation
+    if evaluation is None or not estimates:
+        return "No method has been evaluated on unseen tasks yet."
+    (label, best), *others = estimates.items()
+    tasks = next(len(e.splits["test"].tasks) for m in experiment.methods for e in m.evaluations if "test" in e.splits)
+    ends = "" if isnan(best.low) else f" (95% interval {best.low:.1f} to {best.high:.1f})"
+    text = f"On {tasks} unseen tasks of {evaluation.distribution}, {label} returns {best.mean:.1f}{ends}"
+    text += "".join(f", {other} {estimate.mean:.1f}" for other, estimate in others)
+    own = [
+        f"{m.label} {e.mean:.1f}" for m in experiment.methods if m.name in ("bcq", "sac") and (e := m.estimate("train"))
+    ]
+    return text + (f"; each on its own train task, {' and '.join(own)}." if own else ".")

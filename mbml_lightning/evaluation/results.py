@@ -1,0 +1,232 @@
+"""What a run leaves on disk: its evaluation, its metrics and its trajectories, checked when they are read."""
+
+import json
+import math
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self, get_origin, get_type_hints
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+SCHEMA = 1
+SPLITS = ("train", "test")
+
+
+class ResultsError(ValueError):
+    """A result that cannot be used, said in one line that names the file, the field and the remedy."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file or nothing: under a temporary name first, then renamed."""
+    temporary = _temporary(path)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{os.getpid()}.{path.name}")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Returns on the tasks of one split.
+
+    Args:
+        tasks: The tasks as JSON holds them: numbers, or lists of numbers such as a goal's [x, y].
+        returns: Sum of rewards of every episode, episodes in the order in which they were acted.
+    """
+
+    tasks: list[Any]
+    returns: Float[np.ndarray, "tasks trials episodes"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Returns of one trained method under one protocol (Algorithm 5), the file ``evaluation.json`` of a run.
+
+    Args:
+        method: Name of the method.
+        distribution: Name of the task distribution.
+        env_id: Gymnasium id of the environment.
+        seed: Seed of the training.
+        step: Updates of the weights that were evaluated.
+        protocol: How the task becomes known; ``prior-online``: only from the method's own episodes.
+        horizon: Environment steps of an episode.
+        episodes: Episodes of a trial, in the course of which a method may adapt.
+        uncounted: First episodes of a trial that the score leaves out.
+        trials: Independent repetitions on every task, each from the prior.
+        splits: By the names ``train`` and ``test``; a method that knows only its own tasks has no ``test``.
+        made_by: What else is worth knowing (versions, command, digests). The report reads ``wall_clock``, a
+            dict of seconds by phase, of which ``training`` stands in its table.
+
+    Raises:
+        ResultsError: A count, a shape or a return is impossible.
+    """
+
+    method: str
+    distribution: str
+    env_id: str
+    seed: int
+    step: int
+    protocol: str
+    horizon: int
+    episodes: int
+    uncounted: int
+    trials: int
+    splits: dict[str, Split]
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in {"seed": 0, "step": 0, "horizon": 1, "episodes": 1, "uncounted": 0, "trials": 1}.items():
+            if getattr(self, name) < least:
+                raise ResultsError(f"{name} is {getattr(self, name)}, but must be at least {least}")
+        if self.uncounted >= self.episodes:
+            raise ResultsError(f"uncounted is {self.uncounted}: none of {self.episodes} episodes would count")
+        if not self.splits or not set(self.splits) <= set(SPLITS):
+            raise ResultsError(f"splits are {sorted(self.splits)}, but must be some of {', '.join(SPLITS)}")
+        for name, split in self.splits.items():
+            shape = (len(split.tasks), self.trials, self.episodes)
+            if split.returns.shape != shape or not split.tasks:
+                raise ResultsError(
+                    f"splits.{name}.returns has shape {split.returns.shape}, but (tasks, trials, episodes) is {shape}"
+                )
+            if not np.isfinite(split.returns).all():
+                raise ResultsError(f"splits.{name}.returns holds NaN or infinity; evaluate again")
+
+    @property
+    def wall_clock(self) -> dict[str, float]:
+        """Seconds by phase, as far as ``made_by`` notes them."""
+        noted = self.made_by.get("wall_clock")
+        phases = noted.items() if isinstance(noted, dict) else ()
+        return {phase: float(seconds) for phase, seconds in phases if type(seconds) in (int, float)}
+
+    def save(self, path: Path) -> None:
+        """Write ``evaluation.json``, whole or not at all."""
+        content = {"schema": SCHEMA} | {f.name: getattr(self, f.name) for f in fields(self)}
+        content["splits"] = {
+            name: {"tasks": split.tasks, "returns": split.returns.tolist()} for name, split in self.splits.items()
+        }
+        write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read ``evaluation.json``.
+
+        Raises:
+            ResultsError: The file cannot be read, has another schema, or a field is missing or impossible.
+        """
+        try:
+            return cls._from_json(json.loads(path.read_text(encoding="utf-8")))
+        except ResultsError as error:
+            raise ResultsError(f"{path}: {error}") from None
+        except (OSError, ValueError) as error:
+            raise ResultsError(f"{path}: cannot be read ({error}); evaluate again") from None
+
+    @classmethod
+    def _from_json(cls, content: Any) -> Self:
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if schema != SCHEMA:
+            raise ResultsError(f"schema is {schema}, but this version reads {SCHEMA} only; evaluate again")
+        for name, hint in get_type_hints(cls).items():
+            kind = get_origin(hint) or hint
+            if type(content.get(name)) is not kind:
+                raise ResultsError(f"field {name} is missing or not of type {kind.__name__}; evaluate again")
+        splits = {name: _split(name, value) for name, value in content["splits"].items()}
+        return cls(**{f.name: content[f.name] for f in fields(cls)} | {"splits": splits})
+
+
+def _split(name: str, content: Any) -> Split:
+    try:
+        returns = np.array(content["returns"], dtype=np.float64)
+        tasks = list(content["tasks"])
+    except (KeyError, TypeError, ValueError):
+        raise ResultsError(f"splits.{name} has no tasks with numeric returns; evaluate again") from None
+    if returns.ndim != 3:
+        raise ResultsError(f"splits.{name}.returns has axes {returns.shape}, not (tasks, trials, episodes)")
+    return Split(tasks, returns)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One metric against updates, steps ascending, each once."""
+
+    steps: Int64[np.ndarray, " n"]
+    values: Float[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Metrics:
+    """What ``metrics.jsonl`` tells.
+
+    Args:
+        curves: By the name of the metric; of a step logged twice (a resumed run) the last value.
+        seconds: Time that the log spans. A clock that starts again with a resumed process is allowed for.
+        problems: One line for each unreadable line but the last one, which a kill may cut short.
+    """
+
+    curves: dict[str, Curve] = field(default_factory=dict)
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read ``metrics.jsonl``, one JSON object with ``step`` and ``time`` a line.
+
+        Raises:
+            ResultsError: The file cannot be read.
+        """
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise ResultsError(f"{path}: cannot be read ({error})") from None
+        points: dict[str, dict[int, float]] = {}
+        times, problems = [], []
+        for number, line in enumerate(lines, start=1):
+            try:
+                values = {name: float(value) for name, value in json.loads(line).items()}
+                step, time = int(values.pop("step")), values.pop("time", math.nan)
+            except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
+                if number < len(lines):
+                    problems.append(f"{path}: line {number} is damaged and left out")
+                continue
+            times.append(time)
+            for name, value in values.items():
+                points.setdefault(name, {})[step] = value
+        passed = np.diff(times)
+        return cls({name: _curve(p) for name, p in points.items()}, float(passed[passed > 0].sum()), problems)
+
+
+def _curve(points: dict[int, float]) -> Curve:
+    steps = sorted(points)
+    return Curve(np.array(steps, dtype=np.int64), np.array([points[step] for step in steps]))
+
+
+def save_trajectories(path: Path, trajectories: dict[str, Float[np.ndarray, "tasks episodes T S"]]) -> None:
+    """Write ``trajectories.npz``, whole or not at all: by split the observations of every task's first trial."""
+    temporary = _temporary(path)
+    np.savez_compressed(temporary, **{name: array.astype(np.float32) for name, array in trajectories.items()})  # type: ignore[arg-type]
+    temporary.replace(path)
+
+
+def load_trajectories(path: Path, evaluation: Evaluation) -> dict[str, Float[np.ndarray, "tasks episodes T S"]]:
+    """Read ``trajectories.npz``: by split the observations of every task's first trial.
+
+    Raises:
+        ResultsError: The file cannot be read, or is not of this evaluation's tasks and episodes.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            trajectories = {name: arrays[name] for name in arrays.files if name in evaluation.splits}
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ResultsError(f"{path}: cannot be read ({error}); evaluate again") from None
+    for name, array in trajectories.items():
+        expected = (len(evaluation.splits[name].tasks), evaluation.episodes)
+        if array.ndim != 4 or array.shape[:2] != expected or array.dtype.kind != "f":
+            raise ResultsError(
+                f"{path}: {name} is {array.dtype} {array.shape}, not {expected} of (T+1, S) floats; evaluate again"
+            )
+    return trajectories

@@ -1,0 +1,64 @@
+"""Task inference q_phi(z | c): every row of a context is a Gaussian factor, the posterior is their product."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mbml_lightning.nets.stacked import MLP, fan_out_uniform
+from mbml_lightning.types import Gaussian, Transitions
+
+SMALLEST_VARIANCE = 1e-7
+
+
+class TaskEncoder(nn.Module):
+    """Gaussian factors of single transitions (the architecture of PEARL, Table 4).
+
+    Rows are encoded once: the posterior over any set of rows is a masked product of their factors (`product`).
+
+    Args:
+        observation_dim: Dimensions of s.
+        action_dim: Dimensions of a.
+        z_dim: Dimensions of the task identity.
+        hidden: Widths of the hidden layers.
+    """
+
+    def __init__(self, observation_dim: int, action_dim: int, z_dim: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.z_dim = z_dim
+        self.mlp = MLP([2 * observation_dim + action_dim + 1, *hidden, 2 * z_dim], init=fan_out_uniform)
+
+    def forward(self, rows: Transitions) -> Gaussian:
+        """Factors of rows (s, a, s', r) with any leading axes."""
+        r = rows.rewards.unsqueeze(-1)
+        mean, spread = self.mlp(torch.cat([rows.observations, rows.actions, rows.next_observations, r], -1)).chunk(
+            2, -1
+        )
+        return Gaussian(mean, F.softplus(spread).clamp_min(SMALLEST_VARIANCE))
+
+
+def product(factors: Gaussian, mask: Bool[Tensor, "*n C"] | None = None) -> Gaussian:
+    """The posterior: the normalised product of Gaussian factors ``(*n, C, Z)`` along their rows.
+
+    Args:
+        factors: One Gaussian a row; leading axes broadcast against the mask's.
+        mask: Which rows take part, all of them if None. An empty product is the prior N(0, I) (Algorithm 5, line 1).
+    """
+    precision = factors.variance.reciprocal()
+    weighted = precision * factors.mean
+    if mask is not None:
+        weights = mask.to(precision.dtype).unsqueeze(-2)
+        precision = weights @ precision
+        weighted = weights @ weighted
+        empty = ~mask.any(-1)[..., None, None]
+        precision, weighted = precision.masked_fill(empty, 1.0).squeeze(-2), weighted.squeeze(-2)
+    else:
+        precision, weighted = precision.sum(-2), weighted.sum(-2)
+    return Gaussian(weighted / precision, precision.reciprocal())
+
+
+def sample(posterior: Gaussian) -> Float[Tensor, "*n Z"]:
+    """One reparametrised sample of each posterior."""
+    return posterior.mean + posterior.variance.sqrt() * torch.randn_like(posterior.mean)

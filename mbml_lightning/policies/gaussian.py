@@ -1,0 +1,58 @@
+"""Acting with a tanh-Gaussian actor, and acting at random."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
+
+
+@dataclass(frozen=True)
+class GaussianPolicy:
+    """A stack of SAC actors, one a task.
+
+    Args:
+        actor: The actors.
+        deterministic: Act with the mean, as in evaluation, instead of a sample.
+        action_dim: Dimensions of an action.
+    """
+
+    actor: GaussianActor
+    action_dim: int
+    deterministic: bool = False
+
+    @property
+    def noise_dim(self) -> int:
+        """One normal number an action dimension."""
+        return 0 if self.deterministic else self.action_dim
+
+    def act(
+        self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]
+    ) -> Float[Tensor, "K B A"]:
+        """The mean or a sample, squashed."""
+        mean, log_std = self.actor(observations)
+        return torch.tanh(mean) if self.deterministic else squashed_sample(mean, log_std, noise)[0]
+
+
+@dataclass(frozen=True)
+class UniformPolicy:
+    """Actions uniform in [-1, 1]^A whatever the state: the score of knowing nothing.
+
+    Args:
+        action_dim: Dimensions of an action.
+    """
+
+    action_dim: int
+
+    @property
+    def noise_dim(self) -> int:
+        """One normal number an action dimension."""
+        return self.action_dim
+
+    def act(
+        self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]
+    ) -> Float[Tensor, "K B A"]:
+        """The normal's distribution function turns normal noise into uniform actions."""
+        return torch.erf(noise / 2**0.5)
