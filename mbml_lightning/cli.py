@@ -3,11 +3,13 @@
 import logging
 import sys
 import warnings
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from jsonargparse import auto_cli, set_parsing_settings
-from lightning import LightningDataModule
+from jsonargparse import set_parsing_settings
+from lightning import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,11 +19,14 @@ import mbml_lightning.algorithms
 import mbml_lightning.data.offline
 import mbml_lightning.data.online
 import mbml_lightning.data.relabelling
-import mbml_lightning.objectives.triplet
+import mbml_lightning.objectives.triplet  # noqa: F401
 from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.algorithms.callbacks import GracefulStop, LastCheckpoint, Progress
+from mbml_lightning.data.checkpoints import CheckpointError, read_checkpoint
 from mbml_lightning.data.store import StoreError
 from mbml_lightning.evaluation.callbacks import OnlineEvaluation
+from mbml_lightning.evaluation.report import report
+from mbml_lightning.evaluation.results import ResultsError
 from mbml_lightning.types import Scale, TaskSpec
 
 # `${task.horizon}` in one file reaches what another file or the command line says.
@@ -39,7 +44,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
         "class_path": "mbml_lightning.algorithms.logger.JSONLLogger",
         "init_args": {"save_dir": "${....run}"},
     },
-    "callbacks": [GracefulStop(), Progress()],
+    "callbacks": [GracefulStop()],
 }
 
 
@@ -91,6 +96,27 @@ class CLI(LightningCLI):
         if config.weights_only is None:
             config.weights_only = True
 
+    def before_fit(self) -> None:
+        """Refuse a checkpoint that cannot be used before anything is set up."""
+        self._check_checkpoint()
+
+    def before_validate(self) -> None:
+        """Likewise."""
+        self._check_checkpoint()
+
+    def _check_checkpoint(self) -> None:
+        config = self.config_init[self.subcommand]
+        path = Path(config.run, "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
+        if path is not None and (config.ckpt_path != "last" or path.exists()):
+            self.model.check_checkpoint(read_checkpoint(path))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add our progress bar, unless bars are off."""
+        trainer = self.config_init[self.subcommand].trainer
+        if trainer.enable_progress_bar is not False:
+            trainer.callbacks = [*(trainer.callbacks or []), Progress()]
+        return super().instantiate_trainer(**kwargs)
+
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration as given: a checkpoint restores weights, it does not say what runs."""
 
@@ -110,34 +136,45 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message)
 
 
+def report_command(words: Sequence[str]) -> None:
+    """``mbml report``: compare the methods of one experiment."""
+    parser = ArgumentParser("mbml report", description=report.__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders in which runs are searched for")
+    parser.add_argument("--output", type=Path, help="the page; report.html in the first folder if not given")
+    report(**vars(parser.parse_args(words)))
+
+
+def lightning_command(words: Sequence[str] | None) -> None:
+    """``mbml fit`` and ``mbml validate``."""
+    quieten()
+    CLI(
+        Algorithm,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults=TRAINER_DEFAULTS,
+        parser_class=Parser,
+        parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
+        args=None if words is None else list(words),
+    )
+
+
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command.
+    """Run a command; what a user can mend is said in one line.
 
     Args:
         args: Command and options, those of the process by default.
     """
     words = list(sys.argv[1:] if args is None else args)
-    if words and words[0] == "report":
-        from mbml_lightning.evaluation.report import report
-
-        auto_cli(report, args=words[1:], as_positional=True)
-        return
-    quieten()
     try:
-        CLI(
-            Algorithm,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults=TRAINER_DEFAULTS,
-            parser_class=Parser,
-            parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
-            args=None if args is None else words,
-        )
+        if words[:1] == ["report"]:
+            report_command(words[1:])
+        else:
+            lightning_command(None if args is None else words)
     except OmegaConfBaseException as error:
         sys.exit(f"mbml: error: {str(error).splitlines()[0]} (at {error.full_key})")
-    except StoreError as error:
+    except (StoreError, ResultsError, CheckpointError, FloatingPointError) as error:
         sys.exit(f"mbml: error: {error}")

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning import envs
+from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, check_made_by
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.types import Policy, TaskBatch
-
-CHECKPOINT_KEY = "mbml"
 
 
 class Algorithm(L.LightningModule, ABC):
@@ -135,9 +134,13 @@ class Algorithm(L.LightningModule, ABC):
                 raise FloatingPointError(
                     f"{name} is {value} after {self.global_step} updates: lower model.lr or look at the data"
                 )
-        for logger in self.trainer.loggers:
-            logger.log_metrics({f"train/{n}": v for n, v in zip(means, values, strict=True)}, step=self.global_step)
+        self.write({f"train/{name}": value for name, value in zip(means, values, strict=True)})
         self.log("updates", float(self.global_step), prog_bar=True, logger=False)
+
+    def write(self, metrics: dict[str, float]) -> None:
+        """To all loggers, against updates."""
+        for logger in self.trainer.loggers:
+            logger.log_metrics(metrics, step=self.global_step)
 
     def validation_step(self, *_: Any) -> None:
         """Nothing: the evaluation callback runs at the end of the validation epoch."""
@@ -154,19 +157,17 @@ class Algorithm(L.LightningModule, ABC):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another task distribution or another method.
+        """Refuse weights of another task distribution or another method."""
+        self.check_checkpoint(checkpoint)
+        self.loaded_updates = checkpoint["global_step"]
+
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compare what a checkpoint is of with what this is.
 
         Raises:
-            ValueError: With what the checkpoint is of.
+            CheckpointError: If they differ.
         """
-        self.loaded_updates = checkpoint["global_step"]
-        made = checkpoint.get(CHECKPOINT_KEY, {})
-        for field, own in (("method", type(self).__name__), ("distribution", self.family.name)):
-            if made.get(field) != own:
-                raise ValueError(
-                    f"the checkpoint's {field} is {made.get(field)}, this run's is {own}: "
-                    "give the checkpoint of this run, or change the configuration"
-                )
+        check_made_by(checkpoint, method=type(self).__name__, distribution=self.family.name)
 
 
 def move_towards(target: nn.Module, online: nn.Module, rate: float) -> None:

@@ -8,7 +8,14 @@ from torch import Tensor
 from torch.optim import Adam
 
 from mbml_lightning.algorithms.algorithm import Algorithm, move_towards
-from mbml_lightning.nets.bcq import CandidateEncoder, CandidateGenerator, Perturbation, QFunction, perturb
+from mbml_lightning.nets.bcq import (
+    CandidateEncoder,
+    CandidateGenerator,
+    Perturbation,
+    QFunction,
+    clipped_noise,
+    perturb,
+)
 from mbml_lightning.nets.stacked import fan_in_uniform
 from mbml_lightning.objectives import bcq as loss
 from mbml_lightning.policies.bcq import BCQPolicy
@@ -106,7 +113,7 @@ class BCQ(Algorithm):
 
     def noise(self, s: Tensor) -> Tensor:
         """Clipped latent noise nu for every state."""
-        return loss.clipped_noise(torch.randn(*s.shape[:-1], self.generator.latent_dim, device=s.device))
+        return clipped_noise(torch.randn(*s.shape[:-1], self.generator.latent_dim, device=s.device))
 
     def policy(self) -> BCQPolicy:
         """Each task's own teacher, which chooses by its first critic."""

@@ -40,7 +40,7 @@ class LastCheckpoint(ModelCheckpoint):
     def save(self, trainer: L.Trainer) -> None:
         """Write ``last.ckpt`` under a temporary name, then rename it."""
         self._saved_at = trainer.global_step
-        trainer.save_checkpoint(f"{self.dirpath}/last.ckpt")
+        trainer.save_checkpoint(f"{self.dirpath}/last.ckpt", weights_only=False)
 
     def _find_last_checkpoints(self, trainer: L.Trainer) -> set[str]:
         return {path for path in super()._find_last_checkpoints(trainer) if path.endswith("last.ckpt")}

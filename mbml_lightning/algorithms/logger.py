@@ -50,7 +50,10 @@ class JSONLLogger(Logger):
         """Append one line; line-buffered, so that a killed run has lost none."""
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._folder / "metrics.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+            path = self._folder / "metrics.jsonl"
+            cut = path.exists() and not path.read_bytes().endswith(b"\n")
+            self._file = path.open("a", buffering=1, encoding="utf-8")
+            self._file.write("\n" * cut)  # a killed run may have left half a line
         self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")
 
     @rank_zero_only

@@ -10,11 +10,11 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.algorithms.bcq import BCQ
+from mbml_lightning.data.checkpoints import check_made_by, read_checkpoint
 from mbml_lightning.data.relabelling import Relabeller
-from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, QFunction
+from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, QFunction, clipped_noise
 from mbml_lightning.nets.task_encoder import TaskEncoder, product, sample
 from mbml_lightning.objectives import distillation
-from mbml_lightning.objectives.bcq import clipped_noise
 from mbml_lightning.objectives.divergence import kl_to_prior
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
 from mbml_lightning.policies.bcq import BCQPolicy
@@ -101,7 +101,7 @@ class MBML(Algorithm):
     def on_fit_start(self) -> None:
         """Load the teachers and what relabelling needs, which only training uses."""
         super().on_fit_start()
-        self.teachers = load_teachers(self.teacher_checkpoint, self.device)
+        self.teachers = load_teachers(self.teacher_checkpoint, self.family.name, self.device)
         if self.relabeller is not None:
             self.relabeller.prepare(self.trainer.datamodule.rows)  # type: ignore[attr-defined]
 
@@ -172,7 +172,16 @@ def draw_rows(pool: Bool[Tensor, "K P"], count: int) -> Bool[Tensor, "K P"]:
     return torch.zeros_like(pool).scatter(-1, chosen, True) & pool
 
 
-def load_teachers(checkpoint: str, device: torch.device) -> Teachers:
-    """The teachers of a `BCQ` checkpoint, frozen; values are those of the first critic."""
-    bcq = BCQ.load_from_checkpoint(checkpoint, map_location=device).requires_grad_(False).eval()
+def load_teachers(checkpoint: str, distribution: str, device: torch.device) -> Teachers:
+    """The teachers of a `BCQ` checkpoint, frozen; values are those of the first critic.
+
+    Raises:
+        CheckpointError: If the checkpoint is of another method or distribution.
+    """
+    content = read_checkpoint(checkpoint)
+    check_made_by(content, method="BCQ", distribution=distribution)
+    hyper_parameters = content["hyper_parameters"].items()
+    bcq = BCQ(**{name: value for name, value in hyper_parameters if not name.startswith("_")})  # Lightning's own
+    bcq.load_state_dict(content["state_dict"])
+    bcq = bcq.requires_grad_(False).to(device)
     return Teachers(bcq.first_q, bcq.generator, bcq.perturbation)

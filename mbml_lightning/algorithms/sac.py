@@ -116,7 +116,9 @@ class SAC(Algorithm):
         returns = self.data.collect(self.behaviour(), updates)
         super().training_step(block, index)
         if returns:
-            self.log("return", sum(returns) / len(returns), prog_bar=True, batch_size=1)
+            mean = sum(returns) / len(returns)
+            self.write({"train/return": mean})
+            self.log("return", mean, prog_bar=True, logger=False, batch_size=1)
 
     def behaviour(self) -> GaussianPolicy:
         """How experience is collected: by samples."""

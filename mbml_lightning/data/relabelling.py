@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mbml_lightning.data.checkpoints import CheckpointError, check_made_by, read_checkpoint
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs import distribution
 from mbml_lightning.nets.stacked import MLP
@@ -77,8 +78,14 @@ class EnsembleRelabeller(Relabeller):
 
     def prepare(self, rows: Rows) -> None:
         """Load the ensemble and, if asked, relabel all rows."""
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        self.ensemble = MLP.from_state_dict(state, "ensemble.").to(rows.packed.device).requires_grad_(False)
+        content = read_checkpoint(self.checkpoint)
+        check_made_by(content, method="TransitionEnsemble")
+        ensemble = MLP.from_state_dict(content["state_dict"], "ensemble.")
+        if ensemble.members[1:] != rows.packed.shape[:1] or ensemble.sizes[0] != rows.observation_dim + rows.action_dim:
+            raise CheckpointError(
+                f"{self.checkpoint}: other tasks or dimensions than the data: train again"
+            )
+        self.ensemble = ensemble.to(rows.packed.device).requires_grad_(False)
         if self.precompute:
             self._table, self._trusted = self._relabel_all(rows)
 

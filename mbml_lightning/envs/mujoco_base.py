@@ -33,8 +33,9 @@ class MujocoSimulation(Simulation):
         self.qpos: Float64[np.ndarray, "n nq"] = self.batch.bind("qpos")
         self.qvel: Float64[np.ndarray, "n nv"] = self.batch.bind("qvel")
         self._controls = self.batch.bind("ctrl")
-        low, high = model.actuator_ctrlrange.T
-        self._control_centre, self._control_reach = (low + high) / 2, (high - low) / 2
+        low, self._control_reach = model.actuator_ctrlrange.T.copy()
+        if np.any(low != -self._control_reach):
+            raise ValueError("the actuators' ranges must be symmetric: an action of 0 is no force")
         self._frame_skip = frame_skip
         self._renderer: mujoco.Renderer | None = None
 
@@ -56,8 +57,7 @@ class MujocoSimulation(Simulation):
 
     def step(self, actions: Float64[np.ndarray, "n A"]) -> None:
         """Map the actions to the actuators' range and step ``frame_skip`` times."""
-        np.multiply(actions, self._control_reach, out=self._controls)
-        np.add(self._controls, self._control_centre, out=self._controls)
+        self._controls[...] = actions * self._control_reach
         self.batch.step(nstep=self._frame_skip)
 
     def get_state(self) -> dict[str, np.ndarray]:

@@ -65,7 +65,8 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._started = False
 
     def _threads_that_pay(self) -> int:
-        return min(len(os.sched_getaffinity(0)), max(1, self.num_envs // self.distribution.copies_per_thread))
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(cpus, max(1, self.num_envs // self.distribution.copies_per_thread))
 
     def reset(
         self,
@@ -84,7 +85,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             The observations of all copies, and no infos.
         """
         mask = self._reset_mask(options or {})
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
         if seeds is not None:
             if len(seeds) != self.num_envs:
                 raise ValueError(f"seed has {len(seeds)} entries for {self.num_envs} copies")
@@ -147,7 +148,8 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         actions = np.asarray(actions)
         if actions.shape != self._actions.shape:
             raise ValueError(f"actions have shape {actions.shape}, expected {self._actions.shape}")
-        np.maximum(actions, -1.0, out=self._actions)
+        self._actions[...] = actions
+        np.maximum(self._actions, -1.0, out=self._actions)
         np.minimum(self._actions, 1.0, out=self._actions)
         if math.isnan(self._actions.sum()):
             copies = np.flatnonzero(np.isnan(self._actions).any(axis=1)).tolist()

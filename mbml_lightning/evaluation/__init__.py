@@ -1,0 +1,1 @@
+"""Acting on tasks, scores and their uncertainty, and the report."""

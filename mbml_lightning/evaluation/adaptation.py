@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
@@ -93,9 +92,8 @@ def adapt(
         protocol: How often and with which seed.
         chunk: Which tasks and trials.
     """
-    k, b = len(chunk.tasks), len(chunk.trials)
     tasks = family.tasks(chunk.split)[chunk.tasks.start : chunk.tasks.stop]
-    env = make_vec_env(family.name, np.repeat(tasks, b, 0), autoreset_mode=AutoresetMode.DISABLED)
+    env = make_vec_env(family.name, np.repeat(tasks, len(chunk.trials), 0))
     device = next((p.device for p in encoder.parameters()), None) if encoder else None
     posterior, z = None, None
     factors: list[Gaussian] = []
@@ -136,7 +134,10 @@ def run_episode(
     noise: Float[Tensor, "K B T D"],
     seeds: list[int],
 ) -> Episode:
-    """One episode of every copy, all stepped together until the last one has ended."""
+    """One episode of every copy, all stepped together until the last one has ended.
+
+    Copies that ended earlier go on (Gymnasium resets them in their next step); ``alive`` leaves those steps out.
+    """
     k, b, horizon, _ = noise.shape
     s, _ = env.reset(seed=seeds)
     alive = np.ones(k * b, bool)

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
 from mbml_lightning.envs import TaskDistribution
-from mbml_lightning.evaluation.adaptation import Adaptation, Chunk, AdaptationProtocol, adapt
+from mbml_lightning.evaluation.adaptation import Adaptation, AdaptationProtocol, Chunk, adapt
 from mbml_lightning.evaluation.results import Evaluation, Split
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.types import Policy
@@ -86,8 +86,9 @@ class OnlineEvaluation(Callback):
         ]
         results = merge(gather(mine, trainer.world_size))
         for split, result in results.items():
-            pl_module.log(f"val/return_{split}", self.score(result), batch_size=1)
-        pl_module.log("val/return", self.score(results.get("test", results["train"])), prog_bar=True, batch_size=1)
+            pl_module.log(f"val/return_{split}", self.score(result), logger=False, batch_size=1)
+        unseen = self.score(results.get("test", results["train"]))
+        pl_module.log("val/return", unseen, prog_bar=True, logger=False, batch_size=1)
         if trainer.is_global_zero:
             self.log_tasks(trainer, method, results)
             self.save(method, results, time.perf_counter() - started)
@@ -116,7 +117,7 @@ class OnlineEvaluation(Callback):
                 means = result.returns[..., self.uncounted :].mean((-2, -1))
                 values = {f"val/return_{split}_task_{i}": float(mean) for i, mean in enumerate(means)}
                 values[f"val/return_{split}"] = float(means.mean())
-                logger.log_metrics(values, step=module.global_step)
+                logger.log_metrics(values, step=module.trained_updates)
             logger.save()
 
     def save(self, module: Evaluated, results: dict[str, Adaptation], seconds: float) -> None:

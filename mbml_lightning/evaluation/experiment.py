@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float64
 
-from mbml_lightning.evaluation.results import Evaluation, Metrics, ResultsError, load_trajectories
+from mbml_lightning.evaluation.metrics import Metrics
+from mbml_lightning.evaluation.results import Evaluation, ResultsError, load_trajectories
 from mbml_lightning.evaluation.statistics import Estimate, counted_return, mean_interval
 
 LABELS = {"mbml": "MBML", "neither": "Neither", "bcq": "BCQ", "sac": "SAC", "random": "Random"}
@@ -19,6 +20,7 @@ DESCRIPTIONS = {
     "random": "actions drawn uniformly",
 }
 REFERENCES = ("bcq", "sac", "random")
+NOT_ACTING = ("reward_ensemble",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +45,10 @@ class Run:
         return self.folder.resolve().parent.name
 
     @property
-    def training_seconds(self) -> float | None:
-        """Wall-clock of the training: as the evaluation has it, else as the log spans it."""
+    def training_seconds(self) -> float:
+        """Wall-clock of the training: as the evaluation notes it, else as the log tells, else NaN."""
         noted = self.evaluation.wall_clock if self.evaluation else {}
-        return noted.get("training") or self.metrics.seconds or None
+        return noted.get("training", self.metrics.seconds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,10 +125,10 @@ def _run_folders(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             raise ResultsError(f"{path}: no such folder; give the folder of an experiment, runs/<name>")
     files = (file for path in paths for name in ("evaluation.json", "metrics.jsonl") for file in path.rglob(name))
-    folders = {file.parent.resolve(): file.parent for file in files}
+    folders = {file.parent.resolve(): file.parent for file in files if file.parent.parent.name not in NOT_ACTING}
     if not folders:
         raise ResultsError(f"{' '.join(map(str, paths))}: no run (evaluation.json, metrics.jsonl) here; train first")
-    return list(folders.values())
+    return sorted(folders.values())
 
 
 def _row_order(run: Run) -> tuple[int, int, str, int, str]:

@@ -1,24 +1,29 @@
 """The page of ``mbml report``: one file without anything external, for light and dark screens of any width."""
 
+import io
 import os
 import platform
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib import resources
+from math import isnan
 from string import Template
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mbml_lightning import envs
 from mbml_lightning.evaluation import pictures, plane
 from mbml_lightning.evaluation.experiment import DESCRIPTIONS, Experiment, Method, Run
-from mbml_lightning.evaluation.pictures import picture
 
 PLANAR = ("UmazeGoalM", "PointGoal")
+# The colours of page.html: background, text, lines.
+LIGHT = ("#ffffff", "#1f242c", "#dfe3e8")
+DARK = ("#15181d", "#d9dde3", "#343a43")
 
 
 def page(experiment: Experiment, headline: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -101,14 +106,29 @@ def _geometry(experiment: Experiment) -> tuple[bool, Float[np.ndarray, "W 4"] | 
 
 
 def _figure(draw: Callable[[], Figure | None], caption: str, source: str) -> str:
-    drawn = picture(draw)
-    if drawn is None:
+    """A picture in both themes, of which the browser takes one; or a line that says what is missing."""
+    light, dark = _png(draw, *LIGHT), _png(draw, *DARK)
+    if not light:
         return f"<figure><figcaption>{escape(caption)} Not drawn: there is no {escape(source)}.</figcaption></figure>"
-    light, dark = (f"data:image/png;base64,{b64encode(png).decode()}" for png in drawn)
     return (
         f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{escape(caption)}"></picture><figcaption>{escape(caption)}</figcaption></figure>'
     )
+
+
+def _png(draw: Callable[[], Figure | None], background: str, ink: str, faint: str) -> str | None:
+    style: Any = dict.fromkeys(["figure.facecolor", "axes.facecolor"], background)
+    style |= dict.fromkeys(["text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"], ink)
+    style |= dict.fromkeys(["axes.edgecolor", "grid.color"], faint)
+    style |= dict.fromkeys(["xtick.major.size", "ytick.major.size", "ytick.minor.size"], 0)
+    style |= dict.fromkeys(["axes.spines.top", "axes.spines.right", "legend.frameon"], False)
+    style |= {"font.family": "DejaVu Sans", "font.size": 9.5, "axes.axisbelow": True}
+    with rc_context(style):
+        if (figure := draw()) is None:
+            return None
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=200)
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
 def _origin(experiment: Experiment) -> str:
@@ -131,7 +151,8 @@ def _facts(run: Run) -> dict[str, str]:
     e = run.evaluation
     facts = {name: str(getattr(e, name)) for name in ("env_id", "protocol", "horizon", "seed", "trials", "episodes")}
     facts |= {"updates": f"{e.step:,}"}
-    facts |= {f"wall-clock of {phase}": duration(seconds) for phase, seconds in e.wall_clock.items()}
+    phases = {"training": run.training_seconds} | e.wall_clock
+    facts |= {f"wall-clock of {phase}": duration(None if isnan(s) else s) for phase, s in phases.items()}
     return facts | _flat({k: v for k, v in e.made_by.items() if k != "wall_clock"})
 
 

@@ -1,12 +1,11 @@
-"""The pictures of a report, each drawn twice: for a light and for a dark page."""
+"""The pictures of a report but for the paths, each small enough for the width of a phone."""
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import rc_context, rcParams
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -17,37 +16,8 @@ from mbml_lightning.evaluation.statistics import mean_interval
 # Middle tones, which can be told apart on white and on black; the yardsticks are grey.
 COLOURS = {"mbml": "#2f7fd0", "neither": "#e0702c", "bcq": "#7d8794", "sac": "#7d8794", "random": "#7d8794"}
 SPARE = ("#1b9e77", "#b15bc2", "#bd9b00", "#d1495b")
-DASHES = {"bcq": (0, (6, 3)), "sac": (0, (1.5, 2)), "random": (0, (6, 2, 1, 2))}
+DASHES = {"bcq": "--", "sac": ":", "random": "-."}
 PANEL = (4.8, 3.4)  # inches; shown no larger than 480 pixels, so that text keeps its size
-
-
-class Picture(NamedTuple):
-    """One picture as PNG files."""
-
-    light: bytes
-    dark: bytes
-
-
-def picture(draw: Callable[[], Figure | None]) -> Picture | None:
-    """Draw in both themes, None where there is nothing to draw."""
-    light = _png(draw, background="#ffffff", ink="#1f242c", faint="#dfe3e8")
-    dark = _png(draw, background="#15181d", ink="#d9dde3", faint="#343a43")
-    return Picture(light, dark) if light and dark else None
-
-
-def _png(draw: Callable[[], Figure | None], background: str, ink: str, faint: str) -> bytes | None:
-    style: Any = dict.fromkeys(["figure.facecolor", "axes.facecolor"], background)
-    style |= dict.fromkeys(["text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.titlecolor"], ink)
-    style |= dict.fromkeys(["axes.edgecolor", "grid.color"], faint)
-    style |= {"font.family": "DejaVu Sans", "font.size": 9.5, "legend.frameon": False, "axes.axisbelow": True}
-    style |= {"axes.spines.top": False, "axes.spines.right": False, "xtick.major.size": 0, "ytick.major.size": 0}
-    style |= {"ytick.minor.size": 0}
-    with rc_context(style):
-        file = io.BytesIO()
-        if (figure := draw()) is None:
-            return None
-        figure.savefig(file, format="png", dpi=200)
-    return file.getvalue()
 
 
 def colours(methods: Sequence[Method]) -> dict[str, str]:
@@ -72,13 +42,16 @@ def learning_curves(methods: Sequence[Method], split: str) -> Figure | None:
 def losses(methods: Sequence[Method]) -> Figure | None:
     """The losses of MBML against updates: of the triplets (Eq. 9), of distilling Q (Eq. 3), and KL (Eq. 10)."""
     figure, axes = _panel("updates", "loss")
-    axes.set_yscale("log")
     ends = []
     for method in (m for m in methods if m.name == "mbml"):
         for name, term, colour in zip(("triplet", "Q", "KL"), ("triplet", "q", "kl"), SPARE, strict=False):
             ends += _draw_seeds(axes, method, f"train/{term}_loss", name, colour)
+    if not ends:
+        return None
+    if np.isfinite(axes.dataLim.minposy):  # there is a positive value
+        axes.set_yscale("log")
     _label_ends(axes, ends)
-    return figure if ends else None
+    return figure
 
 
 def episodes(methods: Sequence[Method]) -> Figure | None:
@@ -110,34 +83,27 @@ def episodes(methods: Sequence[Method]) -> Figure | None:
 
 def per_task(methods: Sequence[Method], split: str) -> Figure | None:
     """Counted return on each task: bars of MBML and its ablations, a stroke for each reference."""
-    shown = [(m, s.mean(0)) for m in methods if (s := m.scores(split)) is not None]
-    bars = [(m, s) for m, s in shown if not m.is_reference]
+    shown = [(method, s.mean(0)) for method in methods if (s := method.scores(split)) is not None]
+    bars = [(method, scores) for method, scores in shown if not method.is_reference]
     if not bars:
         return None
-    tasks = bars[0][0].evaluations[0].splits[split].tasks
+    tasks = next(e.splits[split].tasks for e in bars[0][0].evaluations if split in e.splits)
     figure, axes = _panel("mean return", "", height=1.2 + len(tasks) * (0.1 + 0.13 * len(bars)))
-    places = np.arange(len(tasks))
-    thickness = 0.76 / len(bars)
+    places, thickness = np.arange(len(tasks)), 0.76 / len(bars)
     for i, (method, scores) in enumerate(bars):
         offset = (i - (len(bars) - 1) / 2) * thickness
         axes.barh(places + offset, scores, 0.9 * thickness, color=colours(methods)[method.name], label=method.label)
     for method, scores in shown:
         if method.is_reference:
-            axes.vlines(
-                scores,
-                places - 0.44,
-                places + 0.44,
-                color=rcParams["text.color"],
-                lw=1.4,
-                ls=DASHES[method.name] if method.name != "bcq" else "-",
-                label=method.label,
-            )
+            low, high, dash = places - 0.44, places + 0.44, DASHES[method.name]
+            axes.vlines(scores, low, high, color=rcParams["text.color"], ls=dash, label=method.label)
     axes.set_yticks(places, [task_name(task, i) for i, task in enumerate(tasks)])
     axes.set_ylim(len(tasks) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x")
     handles = [*axes.containers, *axes.collections]
-    figure.legend(handles=handles, loc="outside upper left", ncols=5, columnspacing=1.4, handlelength=1.4)
+    columns = 5 if max(len(method.label) for method, _ in shown) < 10 else 2
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.4, handlelength=1.4)
     return figure
 
 

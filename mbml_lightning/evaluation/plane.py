@@ -68,7 +68,8 @@ def _draw(axes: Axes, run: Run, task: int, walls: Float[np.ndarray, "W 4"] | Non
     for place, (episode, colour) in enumerate(zip(shown, EPISODE_COLOURS, strict=False)):
         axes.plot(*path[episode].T, color=colour, lw=1.7, alpha=0.95, solid_joinstyle="round")
         x = (place + 0.5) / len(shown)
-        text = f"{split.returns[task, 0, episode]:.0f}"
+        score = split.returns[task, 0, episode]
+        text = f"{score:.0f}" if abs(score) >= 100 else f"{score:.1f}"
         axes.text(x, -0.02, text, color=colour, ha="center", va="top", weight="bold", transform=axes.transAxes)
     axes.plot(*path[0, 0], "o", color=rcParams["text.color"], ms=5, zorder=4)
     axes.plot(*split.tasks[task], "*", color=rcParams["text.color"], mec=rcParams["axes.facecolor"], ms=15, zorder=5)

@@ -56,12 +56,14 @@ class Row(NamedTuple):
         if not self.seeds:
             return [self.method.label, "not finished", "not finished", "0", "", ""]
         shown = [interval_text(estimate) for estimate in (self.test, self.train)]
-        return [self.method.label, *shown, str(self.seeds), self.updates, duration(self.seconds)]
+        started = len(self.method.runs)
+        seeds = str(self.seeds) if self.seeds == started else f"{self.seeds} of {started}"
+        return [self.method.label, *shown, seeds, self.updates, duration(self.seconds)]
 
 
 def _row(method: Method) -> Row:
     updates = "/".join(f"{step:,}" for step in sorted({e.step for e in method.evaluations}))
-    seconds = [run.training_seconds for run in method.runs if run.evaluation and run.training_seconds]
+    seconds = [s for run in method.runs if run.evaluation and not isnan(s := run.training_seconds)]
     mean = sum(seconds) / len(seconds) if seconds else None
     return Row(method, method.estimate("test"), method.estimate("train"), len(method.evaluations), updates, mean)
 
@@ -91,9 +93,8 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _print(rows: Sequence[Sequence[str]], problems: Sequence[str], output: Path) -> None:
-    table = Table(
-        HEADER[0], box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption="mean return [95% interval]"
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption="mean return [95% interval]")
+    table.add_column(HEADER[0], overflow="fold")
     for name in HEADER[1:]:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -112,11 +113,10 @@ def headline(experiment: Experiment) -> str:
     if evaluation is None or not estimates:
         return "No method has been evaluated on unseen tasks yet."
     (label, best), *others = estimates.items()
-    tasks = next(len(e.splits["test"].tasks) for m in experiment.methods for e in m.evaluations if "test" in e.splits)
+    tasks = next(s.shape[1] for method in experiment.methods if (s := method.scores("test")) is not None)
     ends = "" if isnan(best.low) else f" (95% interval {best.low:.1f} to {best.high:.1f})"
     text = f"On {tasks} unseen tasks of {evaluation.distribution}, {label} returns {best.mean:.1f}{ends}"
     text += "".join(f", {other} {estimate.mean:.1f}" for other, estimate in others)
-    own = [
-        f"{m.label} {e.mean:.1f}" for m in experiment.methods if m.name in ("bcq", "sac") and (e := m.estimate("train"))
-    ]
+    stacks = [method for method in experiment.methods if method.name in ("bcq", "sac")]
+    own = [f"{method.label} {e.mean:.1f}" for method in stacks if (e := method.estimate("train"))]
     return text + (f"; each on its own train task, {' and '.join(own)}." if own else ".")

@@ -1,16 +1,15 @@
-"""What a run leaves on disk: its evaluation, its metrics and its trajectories, checked when they are read."""
+"""What an evaluation leaves on disk: the returns and some trajectories, checked when they are read."""
 
 import json
-import math
 import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 
 SCHEMA = 1
 SPLITS = ("train", "test")
@@ -113,7 +112,7 @@ class Evaluation:
         write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> "Evaluation":
         """Read ``evaluation.json``.
 
         Raises:
@@ -127,7 +126,7 @@ class Evaluation:
             raise ResultsError(f"{path}: cannot be read ({error}); evaluate again") from None
 
     @classmethod
-    def _from_json(cls, content: Any) -> Self:
+    def _from_json(cls, content: Any) -> "Evaluation":
         schema = content.get("schema") if isinstance(content, dict) else None
         if schema != SCHEMA:
             raise ResultsError(f"schema is {schema}, but this version reads {SCHEMA} only; evaluate again")
@@ -150,61 +149,6 @@ def _split(name: str, content: Any) -> Split:
     return Split(tasks, returns)
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """One metric against updates, steps ascending, each once."""
-
-    steps: Int64[np.ndarray, " n"]
-    values: Float[np.ndarray, " n"]
-
-
-@dataclass(frozen=True, eq=False)
-class Metrics:
-    """What ``metrics.jsonl`` tells.
-
-    Args:
-        curves: By the name of the metric; of a step logged twice (a resumed run) the last value.
-        seconds: Time that the log spans. A clock that starts again with a resumed process is allowed for.
-        problems: One line for each unreadable line but the last one, which a kill may cut short.
-    """
-
-    curves: dict[str, Curve] = field(default_factory=dict)
-    seconds: float = 0.0
-    problems: list[str] = field(default_factory=list)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read ``metrics.jsonl``, one JSON object with ``step`` and ``time`` a line.
-
-        Raises:
-            ResultsError: The file cannot be read.
-        """
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError as error:
-            raise ResultsError(f"{path}: cannot be read ({error})") from None
-        points: dict[str, dict[int, float]] = {}
-        times, problems = [], []
-        for number, line in enumerate(lines, start=1):
-            try:
-                values = {name: float(value) for name, value in json.loads(line).items()}
-                step, time = int(values.pop("step")), values.pop("time", math.nan)
-            except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
-                if number < len(lines):
-                    problems.append(f"{path}: line {number} is damaged and left out")
-                continue
-            times.append(time)
-            for name, value in values.items():
-                points.setdefault(name, {})[step] = value
-        passed = np.diff(times)
-        return cls({name: _curve(p) for name, p in points.items()}, float(passed[passed > 0].sum()), problems)
-
-
-def _curve(points: dict[int, float]) -> Curve:
-    steps = sorted(points)
-    return Curve(np.array(steps, dtype=np.int64), np.array([points[step] for step in steps]))
-
-
 def save_trajectories(path: Path, trajectories: dict[str, Float[np.ndarray, "tasks episodes T S"]]) -> None:
     """Write ``trajectories.npz``, whole or not at all: by split the observations of every task's first trial."""
     temporary = _temporary(path)
@@ -219,7 +163,7 @@ def load_trajectories(path: Path, evaluation: Evaluation) -> dict[str, Float[np.
         ResultsError: The file cannot be read, or is not of this evaluation's tasks and episodes.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             trajectories = {name: arrays[name] for name in arrays.files if name in evaluation.splits}
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise ResultsError(f"{path}: cannot be read ({error}); evaluate again") from None

@@ -10,6 +10,7 @@ from mbml_lightning.nets.stacked import MLP, Initializer, fan_out_uniform
 
 LATENT_PER_ACTION = 2
 """Latent dimensions of the CVAE for each action dimension, as in BCQ."""
+NOISE_CLIP = 0.5
 
 
 def _join(*inputs: Tensor | None) -> Tensor:
@@ -134,3 +135,14 @@ class Perturbation(nn.Module):
 def perturb(actions: Float[Tensor, "*n A"], correction: Float[Tensor, "*n A"], phi: float) -> Float[Tensor, "*n A"]:
     """Corrected candidates, a + Phi xi(s, a), inside [-1, 1]^A (Eq. 1)."""
     return (actions + phi * correction).clamp(-1, 1)
+
+
+def clipped_noise(noise: Float[Tensor, "*n L"]) -> Float[Tensor, "*n L"]:
+    """Latent noise nu, a standard normal clipped to +-0.5."""
+    return noise.clamp(-NOISE_CLIP, NOISE_CLIP)
+
+
+def best_candidate(actions: Float[Tensor, "*n M A"], q: Float[Tensor, "*n M"]) -> Float[Tensor, "*n A"]:
+    """The corrected candidate of highest value (Eq. 1)."""
+    best = q.argmax(-1)[..., None, None].expand(*actions.shape[:-2], 1, actions.shape[-1])
+    return torch.gather(actions, -2, best).squeeze(-2)

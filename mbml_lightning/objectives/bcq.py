@@ -4,16 +4,8 @@ Losses are means over transitions and sums over tasks: only then does one Adam o
 of K separate ones.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-
-NOISE_CLIP = 0.5
-
-
-def clipped_noise(noise: Float[Tensor, "*n L"]) -> Float[Tensor, "*n L"]:
-    """Latent noise nu, a standard normal clipped to +-0.5."""
-    return noise.clamp(-NOISE_CLIP, NOISE_CLIP)
 
 
 def vae_loss(
@@ -51,9 +43,3 @@ def q_loss(q: Float[Tensor, "E *n B"], target: Float[Tensor, "*n B"]) -> Float[T
 def perturbation_loss(q: Float[Tensor, "*n B"]) -> Float[Tensor, ""]:
     """Eq. 21: minus the value of perturbed candidates."""
     return -q.mean(-1).sum()
-
-
-def best_candidate(actions: Float[Tensor, "*n M A"], q: Float[Tensor, "*n M"]) -> Float[Tensor, "*n A"]:
-    """Eq. 1: the corrected candidate of highest value."""
-    best = q.argmax(-1)[..., None, None].expand(*actions.shape[:-2], 1, actions.shape[-1])
-    return torch.gather(actions, -2, best).squeeze(-2)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, perturb
-from mbml_lightning.objectives.bcq import best_candidate, clipped_noise
+from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, best_candidate, clipped_noise, perturb
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,154 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from mbml_lightning.evaluation.results import Evaluation, ResultsError, Split, load_trajectories, save_trajectories
+
+
+def evaluation(**changes):
+    returns = np.random.default_rng(0).normal(size=(3, 2, 5)) * 1e3 / 7
+    fields = dict(
+        method="MBML",
+        distribution="PointGoal",
+        env_id="mbml/PointGoal-v0",
+        seed=4,
+        step=2000,
+        protocol="prior-online",
+        horizon=20,
+        episodes=5,
+        uncounted=2,
+        trials=2,
+        splits={"test": Split([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]], returns)},
+        made_by={"command": "mbml fit", "wall_clock": {"training": 12.5, "evaluation": 3, "note": "warm"}},
+    )
+    return Evaluation(**(fields | changes))
+
+
+def test_round_trip_is_exact(tmp_path):
+    saved = evaluation()
+    saved.save(tmp_path / "evaluation.json")
+    loaded = Evaluation.load(tmp_path / "evaluation.json")
+    for field in dataclasses.fields(Evaluation):
+        if field.name != "splits":
+            assert getattr(loaded, field.name) == getattr(saved, field.name)
+    assert loaded.splits["test"].tasks == saved.splits["test"].tasks
+    np.testing.assert_array_equal(loaded.splits["test"].returns, saved.splits["test"].returns)
+    assert [file.name for file in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+def test_wall_clock_holds_the_seconds_only():
+    assert evaluation().wall_clock == {"training": 12.5, "evaluation": 3.0}
+    assert evaluation(made_by={"wall_clock": "long"}).wall_clock == {}
+
+
+def test_a_failing_save_leaves_the_old_file(tmp_path):
+    path = tmp_path / "evaluation.json"
+    evaluation().save(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        evaluation(made_by={"loss": float("nan")}).save(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trials": 3}, r"splits\.test\.returns has shape \(3, 2, 5\)"),
+        ({"episodes": 4}, r"splits\.test\.returns has shape"),
+        ({"uncounted": 5}, "uncounted"),
+        ({"horizon": 0}, "horizon"),
+        ({"seed": -1}, "seed"),
+        ({"splits": {}}, "splits"),
+        ({"splits": {"tset": Split([0.0], np.zeros((1, 2, 5)))}}, "tset"),
+        ({"splits": {"test": Split([0.0], np.zeros((2, 2, 5)))}}, r"splits\.test\.returns"),
+        ({"splits": {"test": Split([], np.zeros((0, 2, 5)))}}, r"splits\.test\.returns"),
+        ({"splits": {"test": Split([0.0], np.full((1, 2, 5), np.nan))}}, r"splits\.test\.returns holds NaN"),
+    ],
+)
+def test_impossible_evaluations_are_refused(changes, message):
+    with pytest.raises(ResultsError, match=message):
+        evaluation(**changes)
+
+
+def damage(content, *names, value):
+    *path, last = names
+    for name in path:
+        content = content[name]
+    content[last] = value
+
+
+@pytest.mark.parametrize(
+    ("names", "value", "message"),
+    [
+        (["schema"], 2, "schema is 2"),
+        (["seed"], "0", "field seed"),
+        (["seed"], True, "field seed"),
+        (["horizon"], None, "field horizon"),
+        (["splits"], [], "field splits"),
+        (["splits", "test"], [], r"splits\.test"),
+        (["splits", "test", "returns"], [[1.0], [2.0, 3.0]], r"splits\.test"),
+        (["splits", "test", "returns"], [1.0, 2.0], r"splits\.test\.returns has axes"),
+        (["splits", "test", "returns", 0, 1, 2], float("nan"), r"splits\.test\.returns holds NaN"),
+        (["splits", "test", "returns", 0, 1, 2], "high", r"splits\.test"),
+    ],
+)
+def test_damaged_files_are_refused_by_name_in_one_line(tmp_path, names, value, message):
+    path = tmp_path / "evaluation.json"
+    evaluation().save(path)
+    content = json.loads(path.read_text())
+    damage(content, *names, value=value)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultsError, match=message) as error:
+        Evaluation.load(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe\x00", b"null"])
+def test_what_is_no_evaluation_is_refused(tmp_path, content):
+    path = tmp_path / "evaluation.json"
+    path.write_bytes(content)
+    with pytest.raises(ResultsError, match=r"evaluation\.json: .*evaluate again"):
+        Evaluation.load(path)
+
+
+def test_missing_field_is_named(tmp_path):
+    path = tmp_path / "evaluation.json"
+    evaluation().save(path)
+    content = json.loads(path.read_text())
+    del content["protocol"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultsError, match="field protocol is missing"):
+        Evaluation.load(path)
+
+
+def test_trajectories_round_trip(tmp_path):
+    observations = np.random.default_rng(0).normal(size=(3, 5, 21, 2)).astype(np.float32)
+    save_trajectories(tmp_path / "trajectories.npz", {"test": observations})
+    loaded = load_trajectories(tmp_path / "trajectories.npz", evaluation())
+    np.testing.assert_array_equal(loaded["test"], observations)
+    assert [file.name for file in tmp_path.iterdir()] == ["trajectories.npz"]
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 21, 2), (3, 4, 21, 2), (3, 5, 21)])
+def test_trajectories_of_another_evaluation_are_refused(tmp_path, shape):
+    path = tmp_path / "trajectories.npz"
+    np.savez(path, test=np.zeros(shape, np.float32))
+    with pytest.raises(ResultsError, match=r"trajectories\.npz: test is float32"):
+        load_trajectories(path, evaluation())
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive"])
+def test_damaged_trajectories_are_refused(tmp_path, content):
+    path = tmp_path / "trajectories.npz"
+    path.write_bytes(content)
+    with pytest.raises(ResultsError, match=r"trajectories\.npz: cannot be read"):
+        load_trajectories(path, evaluation())
+
+
+def test_nothing_is_unpickled(tmp_path):
+    path = tmp_path / "trajectories.npz"
+    np.savez(path, test=np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ResultsError, match=r"trajectories\.npz: cannot be read"):
+        load_trajectories(path, evaluation())
