@@ -24,6 +24,7 @@ from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.algorithms.callbacks import GracefulStop, LastCheckpoint, Progress
 from mbml_lightning.data.checkpoints import CheckpointError, read_checkpoint
 from mbml_lightning.data.store import StoreError
+from mbml_lightning.envs import DISTRIBUTIONS
 from mbml_lightning.evaluation.callbacks import OnlineEvaluation
 from mbml_lightning.evaluation.report import report
 from mbml_lightning.evaluation.results import ResultsError
@@ -91,8 +92,12 @@ class CLI(LightningCLI):
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name in ("fit", "validate")}
 
     def before_instantiate_classes(self) -> None:
-        """Checkpoints are read without unpickling, unless asked otherwise."""
+        """Refuse an unknown distribution in one line; read checkpoints without unpickling, unless asked otherwise."""
         config = self.config[self.subcommand]
+        if config.task.distribution not in DISTRIBUTIONS:
+            self.parser.error(
+                f"task.distribution is {config.task.distribution}: choose one of {', '.join(DISTRIBUTIONS)}"
+            )
         if config.weights_only is None:
             config.weights_only = True
 
@@ -127,6 +132,7 @@ def quieten() -> None:
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     for message in (
         ".*treespec, LeafSpec.*",
+        ".*args parameter is intended to run from within Python.*",
         ".*does not have many workers.*",
         ".*exists and is not empty.*",
         ".*No seed found.*",

@@ -7,7 +7,7 @@ the task that a transition comes from: ``(K, K, C)`` holds c_{j->i} at ``[i, j]`
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -108,6 +108,7 @@ class TaskBatch(NamedTuple):
     context_index: Int[Tensor, "K C"] | None = None
 
 
+@runtime_checkable
 class Policy(Protocol):
     """All that evaluation, collection and notebooks know of a method: how it acts."""
 

@@ -73,7 +73,9 @@ class SAC(Algorithm):
         a, log_prob = self.sample_actions(t.observations)
         losses["actor_loss"] = loss.actor_loss(self.q(t.observations, a), log_prob, alpha)
         self.step(actor, losses["actor_loss"])
-        losses["temperature_loss"] = loss.temperature_loss(self.log_alpha, log_prob.detach(), -self.family.action_dim)
+        losses["temperature_loss"] = loss.temperature_loss(
+            self.log_alpha, log_prob.detach(), -float(self.family.action_dim)
+        )
         self.step(temperature, losses["temperature_loss"])
         move_towards(self.q_target, self.q, self.tau)
         return {name: value / self.num_tasks for name, value in losses.items()}

@@ -82,9 +82,7 @@ class EnsembleRelabeller(Relabeller):
         check_made_by(content, method="TransitionEnsemble")
         ensemble = MLP.from_state_dict(content["state_dict"], "ensemble.")
         if ensemble.members[1:] != rows.packed.shape[:1] or ensemble.sizes[0] != rows.observation_dim + rows.action_dim:
-            raise CheckpointError(
-                f"{self.checkpoint}: other tasks or dimensions than the data: train again"
-            )
+            raise CheckpointError(f"{self.checkpoint}: other tasks or dimensions than the data: train again")
         self.ensemble = ensemble.to(rows.packed.device).requires_grad_(False)
         if self.precompute:
             self._table, self._trusted = self._relabel_all(rows)

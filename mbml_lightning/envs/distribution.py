@@ -60,7 +60,7 @@ class TaskDistribution(ABC):
     @property
     @abstractmethod
     def splits(self) -> dict[str, Float64[np.ndarray, "..."]]:
-        """The official task sets by name."""
+        """The official task sets by name, in new arrays."""
 
     @abstractmethod
     def sample_tasks(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, "..."]:
@@ -107,7 +107,7 @@ class TaskDistribution(ABC):
         splits = self.splits
         if split not in splits:
             raise ValueError(f"{self.name} has no task set {split!r}: choose one of {', '.join(splits)}")
-        return splits[split].copy()
+        return splits[split]
 
     def validate_tasks(self, tasks: np.ndarray | Sequence[Any]) -> Float64[np.ndarray, "..."]:
         """The tasks as an array ``(n, *task_shape)``.

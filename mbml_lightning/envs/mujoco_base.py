@@ -48,7 +48,7 @@ class MujocoSimulation(Simulation):
         """Move the markers of a picture to where the task of the copy puts them."""
 
     def reset(self, mask: Bool[np.ndarray, " n"], generators: Sequence[np.random.Generator]) -> None:
-        """As Gymnasium's MuJoCo environments do: draw, then mj_forward, which also sets the solver's warm start."""
+        """Clear all of the last episode, draw a start, and bring the bound derived fields up to date with it."""
         copies = np.flatnonzero(mask).tolist()
         self.batch.reset(copies, stage=mujoco.mjtStage.mjSTAGE_NONE)
         for copy in copies:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import lightning as L
 import numpy as np
@@ -24,6 +24,7 @@ from mbml_lightning.types import Policy
 PACKAGES = ("mbml-lightning", "torch", "lightning", "mujoco", "gymnasium", "numpy")
 
 
+@runtime_checkable
 class Evaluated(Protocol):
     """What the evaluation asks of a method."""
 

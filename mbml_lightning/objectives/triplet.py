@@ -38,7 +38,7 @@ def pair_mean(
     if not count_empty:
         return total / valid.sum().clamp_min(1)
     pairs = valid.shape[0] * (valid.shape[0] - 1)
-    return (total + margin * (pairs - valid.sum())) / pairs
+    return (total + margin * (pairs - valid.sum())) / max(pairs, 1)
 
 
 class RelabelledTriplet(StepHook):

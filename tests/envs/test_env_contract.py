@@ -9,6 +9,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from mbml_lightning.envs import DISTRIBUTIONS, TaskVectorEnv, distribution, make_vec_env
+from mbml_lightning.envs.point import PointSimulation
 
 # R(s, a, s') of one transition under one task, written again with plain floats.
 REWARDS = {
@@ -80,6 +81,17 @@ def test_partial_reset_leaves_the_other_copies_alone(name):
     np.testing.assert_array_equal(observations[1], start[1])  # 0 + 1 seeded copy 1 the first time
     np.testing.assert_array_equal(observations[[0, 2]], undisturbed[5, [0, 2]])
     np.testing.assert_array_equal(trajectory(env, actions[6:])[0][:, [0, 2]], undisturbed[6:, [0, 2]])
+
+
+@each_family
+def test_nothing_of_an_episode_outlives_its_reset(name):
+    fresh, used = copies(name, 2), copies(name, 2)
+    used.reset(seed=0)
+    trajectory(used, np.ones((distribution(name).horizon, 2, distribution(name).action_dim)))
+    for env in (fresh, used):
+        env.reset(seed=3)
+    for field, array in fresh.get_state().items():
+        np.testing.assert_array_equal(used.get_state()[field], array, err_msg=field)
 
 
 @each_family
@@ -207,6 +219,25 @@ def test_what_is_returned_belongs_to_the_caller(name):
         np.testing.assert_array_equal(rewards, expected[1][step])
         for array in (observations, rewards, terminations, truncations, *infos.values()):
             array[:] = 1
+
+
+def test_reward_may_ask_for_the_state_before_the_step():
+    class Progress(PointSimulation):
+        def reward_terms(self, observations, actions, next_observations):
+            return {"reward_x": (next_observations - observations)[:, 0].astype(np.float64)}
+
+    class ProgressFamily(type(distribution("PointGoal"))):
+        def simulation(self, tasks, num_threads):
+            return Progress(tasks)
+
+    env = TaskVectorEnv(ProgressFamily(), [[1.0, 0.0], [0.0, 1.0]], autoreset_mode="NextStep")
+    s = env.reset(seed=0)[0]
+    for a in draw_actions("PointGoal", 45, 2):
+        before = s.copy()
+        s[:] = 9.0  # the caller's to spoil
+        s, rewards, _, _, infos = env.step(a)
+        expected = np.where(infos["_reward_x"], s[:, 0] - before[:, 0], 0.0)
+        np.testing.assert_array_equal(rewards, expected)
 
 
 @each_family

@@ -74,9 +74,20 @@ def test_start_lies_in_the_connecting_cell():
     assert abs(np.corrcoef(np.concatenate([offset, velocity], axis=1).T) - np.eye(4)).max() < 0.15
 
 
+def test_reset_brings_derived_fields_up_to_date():
+    simulation = MAZE.simulation(MAZE.tasks("train")[:2], 1)
+    bodies = simulation.batch.bind("xpos")
+    mask, rngs = np.array([False, True]), [np.random.default_rng(i) for i in range(2)]
+    for _ in range(2):
+        simulation.reset(mask, rngs)
+        np.testing.assert_allclose(bodies[1, -1, :2], simulation.qpos[1] + 1.2, rtol=1e-12)
+
+
 def test_physics_is_mujoco_stepped_by_hand():
     env = TaskVectorEnv(MAZE, MAZE.tasks("test")[:3], 2, autoreset_mode="Disabled")
     env.reset(seed=0)
+    start = env.get_state()["physics"]
+    state = np.empty(start.shape[1])
     actions = np.repeat(np.random.default_rng(1).uniform(-1, 1, size=(20, 3, 2)), 15, axis=0)
     observations = np.stack([env.step(a)[0] for a in actions])
     contacts = 0
@@ -86,6 +97,8 @@ def test_physics_is_mujoco_stepped_by_hand():
         data.qpos[:] = np.array([2.0, 3.0]) + rng.uniform(-0.1, 0.1, 2)
         data.qvel[:] = 0.1 * rng.standard_normal(2)
         mujoco.mj_forward(maze_model(), data)
+        mujoco.mj_getState(maze_model(), data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        np.testing.assert_array_equal(start[i], state)
         for t, a in enumerate(actions[:, i]):
             data.qvel[:] = np.clip(data.qvel, -5, 5)
             data.ctrl[:] = a

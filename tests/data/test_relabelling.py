@@ -1,0 +1,209 @@
+"""Algorithm 3 against loops over tasks, transitions and members; the oracle against environments."""
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mbml_lightning import envs
+from mbml_lightning.data.checkpoints import CHECKPOINT_KEY
+from mbml_lightning.data.relabelling import (
+    EnsembleRelabeller,
+    OracleRelabeller,
+    ensemble_prediction,
+    with_true_rewards,
+)
+from mbml_lightning.data.rows import Rows
+from mbml_lightning.nets.stacked import MLP
+from mbml_lightning.types import Transitions
+
+E, K, N, C, S, A = 4, 3, 50, 6, 4, 2
+
+
+@pytest.fixture(autouse=True)
+def double_precision() -> Iterator[None]:
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def reward_ensemble(members: int = E) -> MLP:
+    mlp = MLP([S + A, 8, 1], (members, K))
+    for p in mlp.parameters():
+        torch.nn.init.normal_(p, std=0.7)
+    return mlp
+
+
+@pytest.fixture
+def ensemble() -> MLP:
+    return reward_ensemble()
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """Of which the last three are not filled."""
+    return Rows(torch.randn(K, N + 3, 2 * S + A + 2), S, A, N)
+
+
+def relabeller(ensemble: MLP, threshold: float, rows: Rows, folder: Path, precompute: bool) -> EnsembleRelabeller:
+    """Made from a checkpoint, as a run makes it."""
+    state = {f"ensemble.{name}": x for name, x in ensemble.state_dict().items()}
+    made = {"method": "TransitionEnsemble", "distribution": "UmazeGoalM"}
+    torch.save({"state_dict": state, CHECKPOINT_KEY: made}, folder / "ensemble.ckpt")
+    relabel = EnsembleRelabeller(str(folder / "ensemble.ckpt"), threshold, precompute)
+    relabel.prepare(rows)
+    return relabel
+
+
+def contexts_of(rows: Rows, index: Tensor) -> Transitions:
+    return rows.unpack(torch.stack([rows.packed[k, index[k]] for k in range(len(index))]))
+
+
+def members_say(ensemble: MLP, i: int, s: Tensor, a: Tensor) -> list[float]:
+    """What each member of task i's ensemble predicts for one transition."""
+    (w1, w2), (b1, b2) = ensemble.weights, ensemble.biases
+    x = torch.cat([s, a])
+    return [(torch.relu(x @ w1[e, i] + b1[e, i]) @ w2[e, i] + b2[e, i]).item() for e in range(len(w1))]
+
+
+def median_disagreement(ensemble: MLP, rows: Rows) -> float:
+    """A threshold that half of the predictions pass."""
+    t = rows.unpack(rows.packed[:, : rows.count])
+    return ensemble_prediction(ensemble, t.observations, t.actions)[1].median().item()
+
+
+@pytest.mark.parametrize("precompute", [True, False], ids=["precomputed", "on the fly"])
+def test_against_loops(ensemble: MLP, rows: Rows, tmp_path: Path, precompute: bool) -> None:
+    """Task i's ensemble on task j's transitions stands at [i, j]."""
+    threshold = median_disagreement(ensemble, rows)
+    index = torch.randint(N, (K, C))
+    contexts = contexts_of(rows, index)
+    rewards, kept = relabeller(ensemble, threshold, rows, tmp_path, precompute)(contexts, index)
+    for i in range(K):
+        for j in range(K):
+            for c in range(C):
+                said = members_say(ensemble, i, contexts.observations[j, c], contexts.actions[j, c])
+                if i == j:
+                    assert rewards[i, j, c].item() == contexts.rewards[j, c].item(), "true, not predicted"
+                    assert not kept[i, j, c]
+                else:
+                    assert rewards[i, j, c].item() == pytest.approx(statistics.mean(said))
+                    assert kept[i, j, c].item() == (statistics.stdev(said) < threshold)
+    assert 0 < kept.sum() < K * (K - 1) * C, "both cases were tried"
+
+
+def test_precomputed_rewards_are_those_computed_on_the_fly(ensemble: MLP, rows: Rows, tmp_path: Path) -> None:
+    threshold, index = median_disagreement(ensemble, rows), torch.randint(N, (K, C))
+    EnsembleRelabeller.CHUNK, chunk = 7 * K, EnsembleRelabeller.CHUNK  # several chunks, the last one smaller
+    try:
+        table, live = (relabeller(ensemble, threshold, rows, tmp_path, precompute) for precompute in (True, False))
+    finally:
+        EnsembleRelabeller.CHUNK = chunk
+    for stored, computed in zip(table(contexts_of(rows, index), index), live(contexts_of(rows, index), index), strict=True):
+        torch.testing.assert_close(stored, computed, rtol=0, atol=1e-14)
+
+
+def test_next_states_rewards_and_ends_are_not_read(ensemble: MLP, rows: Rows, tmp_path: Path) -> None:
+    index = torch.randint(N, (K, C))
+    relabel = relabeller(ensemble, 1.0, rows, tmp_path, False)
+    contexts = contexts_of(rows, index)
+    other = contexts._replace(
+        rewards=contexts.rewards + 1, next_observations=torch.zeros(K, C, S), terminations=torch.ones(K, C)
+    )
+    first, second = relabel(contexts, index), relabel(other, index)
+    off_diagonal = ~torch.eye(K, dtype=torch.bool)
+    assert torch.equal(first.rewards[off_diagonal], second.rewards[off_diagonal])
+    assert torch.equal(first.kept, second.kept)
+
+
+@pytest.mark.parametrize("precompute", [True, False])
+def test_a_single_member_is_always_trusted(rows: Rows, tmp_path: Path, precompute: bool) -> None:
+    index = torch.randint(N, (K, C))
+    contexts = contexts_of(rows, index)
+    _, kept = relabeller(reward_ensemble(1), 1e-9, rows, tmp_path, precompute)(contexts, index)
+    assert torch.equal(kept, ~torch.eye(K, dtype=torch.bool).unsqueeze(-1).expand(K, K, C))
+
+
+@pytest.mark.parametrize(("threshold", "fraction"), [(0.0, 0), (float("inf"), 1)])
+def test_extreme_thresholds_keep_nothing_or_everything(
+    ensemble: MLP, rows: Rows, tmp_path: Path, threshold: float, fraction: int
+) -> None:
+    index = torch.randint(N, (K, C))
+    _, kept = relabeller(ensemble, threshold, rows, tmp_path, True)(contexts_of(rows, index), index)
+    assert kept.sum().item() == fraction * K * (K - 1) * C
+
+
+def test_ensemble_is_frozen_and_relabelling_has_no_gradient(ensemble: MLP, rows: Rows, tmp_path: Path) -> None:
+    relabel, index = relabeller(ensemble, 1.0, rows, tmp_path, False), torch.randint(N, (K, C))
+    contexts = contexts_of(rows, index)
+    contexts.observations.requires_grad_()
+    assert not relabel(contexts, index).rewards.requires_grad
+    assert not any(p.requires_grad for p in relabel.ensemble.parameters())
+
+
+def test_prediction_is_the_mean_and_the_unbiased_deviation_over_members(ensemble: MLP) -> None:
+    s, a = torch.randn(K, C, S), torch.randn(K, C, A)
+    mean, std = ensemble_prediction(ensemble, s, a)
+    assert mean.shape == std.shape == (K, C)
+    for k in range(K):
+        for c in range(C):
+            said = members_say(ensemble, k, s[k, c], a[k, c])
+            assert mean[k, c].item() == pytest.approx(statistics.mean(said))
+            assert std[k, c].item() == pytest.approx(statistics.stdev(said))
+
+
+def test_a_single_member_never_disagrees() -> None:
+    _, std = ensemble_prediction(reward_ensemble(1), torch.randn(K, C, S), torch.randn(K, C, A))
+    assert torch.equal(std, torch.zeros(K, C))
+
+
+def test_the_diagonal_holds_true_rewards_and_is_not_kept() -> None:
+    rewards, true, kept = torch.randn(K, K, C), torch.randn(K, C), torch.ones(K, K, C, dtype=torch.bool)
+    relabelled = with_true_rewards(rewards, kept, true)
+    for i in range(K):
+        for j in range(K):
+            assert torch.equal(relabelled.rewards[i, j], true[j] if i == j else rewards[i, j])
+            assert relabelled.kept[i, j].all() == (i != j)
+
+
+def replay(name: str, tasks: np.ndarray, num_tasks: int, steps: int) -> list[dict[str, np.ndarray]]:
+    """Trajectories of ``num_tasks`` copies with seeds and actions of their own, all under the given tasks."""
+    env = envs.make_vec_env(name, tasks)
+    s, _ = env.reset(seed=list(range(num_tasks)))
+    draw, taken = np.random.default_rng(0), []
+    for _ in range(steps):
+        a = draw.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+        next_s, r, *_ = env.step(a)
+        taken.append({"s": s, "a": a, "next_s": next_s, "r": r})
+        s = next_s
+    env.close()
+    return taken
+
+
+@pytest.mark.parametrize("name", ["PointGoal", "UmazeGoalM"])
+def test_oracle_gives_the_rewards_that_the_environment_would_have_given(name: str) -> None:
+    """The same seeds and actions under every task i in turn: the rewards are those of c_{j->i}."""
+    train = envs.distribution(name).tasks("train")[:K]
+    replays = [replay(name, np.repeat(train[i : i + 1], K, 0), K, C) for i in range(K)]
+    s, a, next_s = (torch.from_numpy(np.stack([x[key] for x in replays[0]], 1)) for key in ("s", "a", "next_s"))
+    would = torch.from_numpy(np.stack([np.stack([x["r"] for x in steps], 1) for steps in replays])).float()
+    for steps in replays:
+        assert all(np.array_equal(x["next_s"], y["next_s"]) for x, y in zip(steps, replays[0], strict=True))
+    own = torch.stack([would[k, k] for k in range(K)])
+    rewards, kept = OracleRelabeller(name, K)(
+        Transitions(s, a, own, next_s, torch.zeros(K, C)), torch.zeros(K, C, dtype=torch.long)
+    )
+    torch.testing.assert_close(rewards, would)
+    assert torch.equal(kept, ~torch.eye(K, dtype=torch.bool).unsqueeze(-1).expand(K, K, C))
+
+
+def test_oracle_asks_all_training_tasks_unless_told_otherwise() -> None:
+    everyone = len(envs.distribution("PointGoal").tasks("train"))
+    contexts = Transitions(*(torch.zeros(everyone, C, *d) for d in ((2,), (2,), (), (2,), ())))
+    rewards, _ = OracleRelabeller("PointGoal")(contexts, torch.zeros(everyone, C, dtype=torch.long))
+    assert rewards.shape == (everyone, everyone, C)

@@ -1,0 +1,51 @@
+"""SAC's squashed Gaussian against torch.distributions."""
+
+import torch
+from torch import nn
+from torch.distributions import Independent, Normal, TransformedDistribution
+from torch.distributions.transforms import TanhTransform
+
+from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
+
+K, B, S, A = 3, 5, 4, 2
+
+
+def test_log_density_against_the_transformed_distribution() -> None:
+    mean, log_std, noise = torch.randn(K, B, A), 0.5 * torch.randn(K, B, A) - 0.5, torch.randn(K, B, A)
+    a, log_prob = squashed_sample(mean, log_std, noise)
+    reference = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform())
+    torch.testing.assert_close(a, torch.tanh(mean + log_std.exp() * noise))
+    torch.testing.assert_close(log_prob, Independent(reference, 1).log_prob(a), rtol=1e-8, atol=1e-8)
+
+
+def test_density_of_one_dimension_integrates_to_one() -> None:
+    """Over a grid of noise: the density of a, times da, which here is (1 - a^2) std d(noise)."""
+    noise = torch.linspace(-8, 8, 20_001).unsqueeze(-1)
+    mean, log_std = torch.full_like(noise, 0.3), torch.full_like(noise, -0.2)
+    a, log_prob = squashed_sample(mean, log_std, noise)
+    assert (torch.trapezoid(log_prob.exp(), a.squeeze(-1)) - 1).abs() < 1e-5
+
+
+def test_finite_where_tanh_rounds_to_one() -> None:
+    mean = torch.full((1, 1), 40.0, dtype=torch.float32, requires_grad=True)
+    a, log_prob = squashed_sample(mean, torch.zeros(1, 1, dtype=torch.float32), torch.zeros(1, 1, dtype=torch.float32))
+    log_prob.sum().backward()
+    assert a.item() == 1.0
+    assert log_prob.isfinite().all()
+    assert mean.grad.item() == 2.0, "of 2 u - 2 log 2 + constant"
+
+
+def test_actor_gives_mean_and_clamped_log_std_of_every_task() -> None:
+    actor, s = GaussianActor(S, A, [8], (K,)), 10 * torch.randn(K, B, S)
+    for p in actor.parameters():
+        nn.init.normal_(p)
+    mean, log_std = actor(s)
+    (w1, w2), (b1, b2) = actor.mlp.weights, actor.mlp.biases
+    raw = []
+    for k in range(K):
+        y = torch.relu(s[k] @ w1[k] + b1[k]) @ w2[k] + b2[k]
+        raw.append(y[:, A:])
+        torch.testing.assert_close(mean[k], y[:, :A])
+        torch.testing.assert_close(log_std[k], y[:, A:].clamp(-20, 2))
+    assert torch.stack(raw).min() < -20, "the clamp was tried"
+    assert torch.stack(raw).max() > 2, "the clamp was tried"

@@ -1,0 +1,173 @@
+"""Products of Gaussian factors against loops and against densities, and what the encoder reads."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.distributions import Normal
+
+from mbml_lightning.nets import task_encoder
+from mbml_lightning.nets.task_encoder import SMALLEST_VARIANCE, TaskEncoder, product, sample
+from mbml_lightning.types import Gaussian, Transitions
+
+C, Z = 5, 3
+
+
+def factors(*leading: int) -> Gaussian:
+    return Gaussian(torch.randn(*leading, Z), torch.rand(*leading, Z) + 0.1)
+
+
+def product_by_loops(rows: Gaussian, mask: list[bool]) -> tuple[list[float], list[float]]:
+    """Of one context: 1 / sum of 1 / variance, and the mean weighted by it; N(0, 1) without any row."""
+    means, variances = [], []
+    for d in range(Z):
+        precision = weighted = 0.0
+        for c, taken in enumerate(mask):
+            if taken:
+                precision += 1 / rows.variance[c, d].item()
+                weighted += rows.mean[c, d].item() / rows.variance[c, d].item()
+        variances.append(1 / precision if any(mask) else 1.0)
+        means.append(weighted / precision if any(mask) else 0.0)
+    return means, variances
+
+
+def assert_equal(actual: Gaussian, expected: Gaussian, **tolerance: float) -> None:
+    torch.testing.assert_close(actual.mean, expected.mean, **tolerance)
+    torch.testing.assert_close(actual.variance, expected.variance, **tolerance)
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(0, 1000))
+def test_masked_product_against_loops(mask: list[bool], seed: int) -> None:
+    torch.manual_seed(seed)
+    rows = factors(len(mask))
+    mean, variance = product_by_loops(rows, mask)
+    assert_equal(product(rows, torch.tensor(mask)), Gaussian(torch.tensor(mean), torch.tensor(variance)))
+
+
+def test_without_a_mask_all_rows_take_part() -> None:
+    rows = factors(2, C)
+    assert_equal(product(rows), product(rows, torch.ones(2, C, dtype=torch.bool)))
+    mean, variance = product_by_loops(Gaussian(*(x[1] for x in rows)), [True] * C)
+    assert product(rows).mean[1].tolist() == pytest.approx(mean)
+    assert product(rows).variance[1].tolist() == pytest.approx(variance)
+
+
+def test_is_the_normalised_product_of_densities() -> None:
+    """log p(z) - sum_c log p_c(z) does not depend on z."""
+    rows = factors(C)
+    posterior = product(rows)
+
+    def excess(z: Tensor) -> Tensor:
+        each = Normal(rows.mean, rows.variance.sqrt()).log_prob(z).sum(0)
+        return Normal(posterior.mean, posterior.variance.sqrt()).log_prob(z) - each
+
+    torch.testing.assert_close(excess(torch.randn(Z)), excess(torch.randn(Z)))
+
+
+def test_order_of_rows_does_not_matter() -> None:
+    rows, mask, order = factors(C), torch.rand(C) < 0.6, torch.randperm(C)
+    assert_equal(product(Gaussian(*(x[order] for x in rows)), mask[order]), product(rows, mask))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_masked_rows_have_no_influence(dtype: torch.dtype) -> None:
+    """To the last bit, however large their means and however small their variances."""
+    rows = Gaussian(*(x.to(dtype) for x in factors(C)))
+    mask = torch.tensor([True, False, True, False, True])
+    wild = Gaussian(rows.mean.clone(), rows.variance.clone())
+    wild.mean[~mask], wild.variance[~mask] = 1e25, SMALLEST_VARIANCE
+    expected, actual = product(rows, mask), product(wild, mask)
+    assert torch.equal(actual.mean, expected.mean)
+    assert torch.equal(actual.variance, expected.variance)
+
+
+def test_masked_rows_have_no_gradient() -> None:
+    rows = Gaussian(*(x.requires_grad_() for x in factors(C)))
+    mask = torch.tensor([True, False, True, False, True])
+    sum(x.sum() for x in product(rows, mask)).backward()
+    for x in rows:
+        assert x.grad[mask].all()
+        assert not x.grad[~mask].any()
+
+
+def test_a_row_that_is_not_a_number_is_never_silent() -> None:
+    """Even where it is masked: its gradient would be NaN whatever the product gave, so that the loss must tell."""
+    rows = factors(C)
+    rows.mean[1] = float("nan")
+    assert product(rows, torch.tensor([True, False, True, True, True])).mean.isnan().all()
+
+
+def test_empty_product_is_the_prior() -> None:
+    empty = product(factors(2, C), torch.zeros(2, C, dtype=torch.bool))
+    assert torch.equal(empty.mean, torch.zeros(2, Z))
+    assert torch.equal(empty.variance, torch.ones(2, Z))
+
+
+def test_prior_is_no_factor_of_a_product() -> None:
+    """One row is its own posterior."""
+    rows = factors(1)
+    assert_equal(product(rows, torch.tensor([True])), Gaussian(*(x[0] for x in rows)))
+
+
+def test_factors_broadcast_against_masks() -> None:
+    """As the triplet needs: c_i on one side, a mask for every pair on the other."""
+    own, kept = factors(4, C), torch.rand(4, 4, C) < 0.5
+    for dim in (0, 1):
+        pooled = product(Gaussian(*(x.unsqueeze(dim) for x in own)), kept)
+        assert pooled.mean.shape == (4, 4, Z)
+        for i in range(4):
+            for j in range(4):
+                rows = Gaussian(*(x[i if dim else j] for x in own))
+                mean, variance = product_by_loops(rows, kept[i, j].tolist())
+                assert pooled.mean[i, j].tolist() == pytest.approx(mean)
+                assert pooled.variance[i, j].tolist() == pytest.approx(variance)
+
+
+def test_sample_scales_noise_by_the_standard_deviation(monkeypatch: pytest.MonkeyPatch) -> None:
+    posterior, noise = factors(4), torch.randn(4, Z)
+    monkeypatch.setattr(torch, "randn_like", lambda x: noise)
+    for i in range(4):
+        for d in range(Z):
+            expected = posterior.mean[i, d].item() + posterior.variance[i, d].item() ** 0.5 * noise[i, d].item()
+            assert sample(posterior)[i, d].item() == pytest.approx(expected)
+
+
+def test_sample_is_reparametrised() -> None:
+    posterior = Gaussian(*(x.requires_grad_() for x in factors(4)))
+    sample(posterior).sum().backward()
+    assert torch.equal(posterior.mean.grad, torch.ones(4, Z))
+    assert posterior.variance.grad.all()
+
+
+def transitions(*leading: int) -> Transitions:
+    s, a, next_s = (torch.randn(*leading, n) for n in (4, 2, 4))
+    return Transitions(s, a, torch.randn(leading), next_s, torch.zeros(leading))
+
+
+def test_encoder_reads_s_a_next_s_r_and_gives_mean_and_softplus_variance() -> None:
+    encoder, rows = TaskEncoder(4, 2, Z, [8]), transitions(2, C)
+    for p in encoder.parameters():
+        torch.nn.init.normal_(p)
+    out = encoder(rows)
+    (w1, w2), (b1, b2) = encoder.mlp.weights, encoder.mlp.biases
+    for i in range(2):
+        for c in range(C):
+            x = [*rows.observations[i, c], *rows.actions[i, c], *rows.next_observations[i, c], rows.rewards[i, c]]
+            y = torch.relu(torch.tensor(x) @ w1 + b1) @ w2 + b2
+            torch.testing.assert_close(out.mean[i, c], y[:Z])
+            torch.testing.assert_close(out.variance[i, c], F.softplus(y[Z:]).clamp_min(1e-7))
+
+
+def test_variances_have_a_floor() -> None:
+    encoder = TaskEncoder(4, 2, Z, [8])
+    encoder.mlp.biases[-1].data[Z:] = -100.0
+    assert (encoder(transitions(C)).variance == task_encoder.SMALLEST_VARIANCE).all()
+    assert task_encoder.SMALLEST_VARIANCE == 1e-7
+
+
+def test_time_limits_and_ends_are_not_read() -> None:
+    encoder, rows = TaskEncoder(4, 2, Z, [8]), transitions(C)
+    assert_equal(encoder(rows), encoder(rows._replace(terminations=torch.ones(C))), rtol=0, atol=0)

@@ -1,0 +1,80 @@
+"""BCQ's way of acting against Eq. 1 and 17, one state and one candidate after the other."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, QFunction
+from mbml_lightning.policies.bcq import BCQPolicy
+from mbml_lightning.types import Policy
+
+K, B, S, A, Z, M, PHI = 3, 4, 4, 2, 3, 5, 0.3
+L = 2 * A
+
+
+def spread(net: nn.Module) -> nn.Module:
+    for p in net.parameters():
+        nn.init.normal_(p)
+    return net
+
+
+def mlp_by_hand(net: nn.Module, k: int | None, *columns: Tensor) -> Tensor:
+    (w1, w2), (b1, b2) = net.mlp.weights, net.mlp.biases
+    if k is not None:
+        w1, w2, b1, b2 = w1[k], w2[k], b1[k], b2[k]
+    return torch.relu(torch.cat(columns) @ w1 + b1) @ w2 + b2
+
+
+def act_by_loops(policy: BCQPolicy, q: QFunction, s: Tensor, z: Tensor | None, noise: Tensor) -> tuple[Tensor, int]:
+    """Actions, and how many were held back by the box."""
+    actions, clipped = torch.empty(K, B, A), 0
+    for k in range(K):
+        for b in range(B):
+            which, identity = (k, []) if z is None else (None, [z[k, b]])
+            best = -float("inf")
+            for m in range(M):
+                nu = noise[k, b, m * L : (m + 1) * L].clamp(-0.5, 0.5)
+                a = torch.tanh(mlp_by_hand(policy.generator, which, s[k, b], nu, *identity))
+                a = a + PHI * torch.tanh(mlp_by_hand(policy.perturbation, which, s[k, b], a, *identity))
+                held, a = bool((a.abs() > 1).any()), a.clamp(-1, 1)
+                value = mlp_by_hand(q, which, s[k, b], a, *identity).item()
+                if value > best:
+                    best, actions[k, b], last = value, a, held
+            clipped += last
+    return actions, clipped
+
+
+def make(z_dim: int, members: tuple[int, ...]) -> tuple[BCQPolicy, QFunction]:
+    dims = (S, A, [8], z_dim, members)
+    generator, perturbation, q = (spread(net(*dims)) for net in (CandidateGenerator, Perturbation, QFunction))
+    return BCQPolicy(generator, perturbation, q, M, PHI), q
+
+
+@pytest.mark.parametrize("stacked", [True, False], ids=["one policy a task", "one policy given z"])
+def test_proposes_perturbs_clips_and_takes_the_best(stacked: bool) -> None:
+    policy, q = make(0, (K,)) if stacked else make(Z, ())
+    s, z, noise = torch.randn(K, B, S), None if stacked else torch.randn(K, B, Z), torch.randn(K, B, M * L)
+    expected, clipped = act_by_loops(policy, q, s, z, noise)
+    torch.testing.assert_close(policy.act(s, z, noise), expected)
+    assert 0 < clipped < K * B, "both cases were tried"
+
+
+def test_noise_is_a_latent_a_candidate_and_all_of_it_is_used() -> None:
+    policy, _ = make(Z, ())
+    assert policy.noise_dim == M * L
+    noise = torch.zeros(1, 1, M * L, requires_grad=True)
+    seen = []
+    policy = BCQPolicy(policy.generator, policy.perturbation, lambda s, a, z: seen.append(a) or a.sum(-1), M, PHI)
+    policy.act(torch.randn(1, 1, S), torch.randn(1, 1, Z), noise)
+    seen[0].sum().backward()
+    assert noise.grad.all()
+
+
+def test_larger_noise_is_clipped() -> None:
+    policy, _ = make(Z, ())
+    s, z, sign = torch.randn(K, B, S), torch.randn(K, B, Z), torch.randn(K, B, M * L).sign()
+    assert torch.equal(policy.act(s, z, 0.5 * sign), policy.act(s, z, 7 * sign))
+
+
+def test_is_a_policy() -> None:
+    assert isinstance(make(0, (K,))[0], Policy)
