@@ -1,12 +1,12 @@
-"""Timing discipline: warm up, take turns, report medians and spreads, and say on what machine and under which settings."""
+"""Timing discipline: warm up, take turns, report medians and spreads, and say on what machine and how set."""
 
-import argparse
 import csv
 import os
 import platform
+import shlex
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+Rows = list[dict[str, Any]]
 
 SHORTEST_SAMPLE = 0.2
 """Seconds; faster calls are repeated within a sample, so that caches are as warm as in a long run."""
@@ -118,29 +120,39 @@ def machine() -> str:
     )
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: Rows) -> str:
     """The rows in Markdown."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([_text(v) for v in row.values()] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    cells = [list(rows[0]), ["---"] * len(rows[0])]
+    cells += [
+        [
+            f"{x:.3g}" if isinstance(x, float) and abs(x) < 1000 else f"{x:.0f}" if isinstance(x, float) else str(x)
+            for x in row.values()
+        ]
+        for row in rows
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:.0f}" if isinstance(value, float) else str(value)
+def publish(name: str, tables: Mapping[str, Rows], words: Sequence[str], folder: Path | None) -> None:
+    """Print a report, and write it to ``folder`` as ``name.md`` and one CSV file a table.
 
-
-def publish(name: str, title: str, tables: Mapping[str, list[dict[str, Any]]], arguments: argparse.Namespace) -> None:
-    """Print a report; with ``--output`` write it to that folder, as ``name.md`` and a CSV file a table."""
-    command = f"python -m benchmarks.{name} " + " ".join(f"{k}={v}" for k, v in vars(arguments).items() if k != "output")
-    parts = [f"# {title}", machine(), f"`{command}`"]
-    parts += [f"## {heading}\n\n{table(rows)}" for heading, rows in tables.items()]
-    text = "\n\n".join(parts) + "\n"
+    Args:
+        name: Of the benchmark's module.
+        tables: Rows under their heading.
+        words: Of the command line.
+        folder: Where the report goes to, if anywhere.
+    """
+    parts = [f"# {name}", machine(), f"`{shlex.join(['python', '-m', f'benchmarks.{name}', *words])}`"]
+    text = "\n\n".join([*parts, *(f"## {heading}\n\n{table(rows)}" for heading, rows in tables.items())])
     print(text)
-    if arguments.output is None:
+    if folder is None:
         return
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / f"{name}.md").write_text(text, encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     for heading, rows in tables.items():
-        with (arguments.output / f"{name}-{heading.lower().replace(' ', '-')}.csv").open("w", newline="") as file:
+        with (folder / f"{name}-{heading.lower().replace(' ', '-')}.csv").open(
+            "w", newline="", encoding="utf-8"
+        ) as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

@@ -45,7 +45,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
         "class_path": "mbml_lightning.algorithms.logger.JSONLLogger",
         "init_args": {"save_dir": "${....run}"},
     },
-    "callbacks": [GracefulStop()],
 }
 
 
@@ -161,7 +160,7 @@ def lightning_command(words: Sequence[str] | None) -> None:
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults=TRAINER_DEFAULTS,
+        trainer_defaults=TRAINER_DEFAULTS | {"callbacks": [GracefulStop()]},
         parser_class=Parser,
         parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
         args=None if words is None else list(words),

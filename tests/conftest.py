@@ -1,4 +1,4 @@
-"""Shapes and types are checked at run time in every test; one tiny pipeline on PointGoal serves all tests that need it."""
+"""Shapes and types are checked at run time in every test; one tiny pipeline on PointGoal serves all that need it."""
 
 from pathlib import Path
 

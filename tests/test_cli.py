@@ -102,6 +102,12 @@ def test_what_is_wrong_is_named_in_a_few_lines(capsys, tmp_path, words, names):
     assert len(message.splitlines()) < 12
 
 
+def test_what_a_constructor_refuses_is_one_line(capsys, tmp_path):
+    message = error_of(capsys, *command("sac", tmp_path, "--scale.interactions=300"))
+    assert "data.interactions is 300, but only 200 steps are collected" in message
+    assert len(message.splitlines()) < 5
+
+
 def test_missing_phases_are_named(capsys, tmp_path, experiment):
     assert "sac/seed-0/data" in error_of(capsys, *command("bcq", tmp_path))
     data = f"--data.store={experiment}/sac/seed-0/data"

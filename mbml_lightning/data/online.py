@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mbml_lightning import envs
 from mbml_lightning.data.rows import Rows
-from mbml_lightning.data.store import TaskRecord, write_store
+from mbml_lightning.data.store import StoreError, TaskRecord, write_store
 from mbml_lightning.data.ticks import Ticks, blocks
 from mbml_lightning.types import Policy, Transitions
 
@@ -38,17 +38,21 @@ class OnlineDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if interactions > capacity:
-            raise ValueError(f"data.interactions is {interactions}, but only {capacity} steps are collected")
         self.store, self.interactions, self.capacity, self.seed = store, interactions, capacity, seed
         self.family = envs.distribution(distribution)
         self.tasks = self.family.tasks("train")[:num_tasks]
         self.digest: str | None = None
 
     def setup(self, stage: str) -> None:
-        """Make the environments and an empty replay."""
+        """Make the environments and an empty replay.
+
+        Raises:
+            StoreError: If fewer steps are collected than the store is to hold.
+        """
         if stage != "fit":
             return
+        if self.interactions > self.capacity:
+            raise StoreError(f"data.interactions is {self.interactions}, but only {self.capacity} steps are collected")
         k = len(self.tasks)
         self.env = envs.make_vec_env(self.family.name, self.tasks, autoreset_mode=AutoresetMode.DISABLED)
         self.rows = Rows.empty(k, self.capacity, self.family.observation_dim, self.family.action_dim)

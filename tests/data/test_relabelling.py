@@ -104,7 +104,9 @@ def test_precomputed_rewards_are_those_computed_on_the_fly(ensemble: MLP, rows: 
         table, live = (relabeller(ensemble, threshold, rows, tmp_path, precompute) for precompute in (True, False))
     finally:
         EnsembleRelabeller.CHUNK = chunk
-    for stored, computed in zip(table(contexts_of(rows, index), index), live(contexts_of(rows, index), index), strict=True):
+    for stored, computed in zip(
+        table(contexts_of(rows, index), index), live(contexts_of(rows, index), index), strict=True
+    ):
         torch.testing.assert_close(stored, computed, rtol=0, atol=1e-14)
 
 

@@ -47,7 +47,9 @@ def test_direction() -> None:
 
 
 def test_is_the_mean_log_ratio_of_samples_of_the_first() -> None:
-    p, q = (Gaussian(torch.tensor(m), torch.tensor(v)) for m, v in (([0.5, -1.0], [0.5, 2.0]), ([0.0, 0.3], [1.5, 1.0])))
+    p, q = (
+        Gaussian(torch.tensor(m), torch.tensor(v)) for m, v in (([0.5, -1.0], [0.5, 2.0]), ([0.0, 0.3], [1.5, 1.0]))
+    )
     x = p.mean + p.variance.sqrt() * torch.randn(400_000, 2)
     log_ratio = sum(
         Normal(p.mean[d], p.variance[d].sqrt()).log_prob(x[:, d])

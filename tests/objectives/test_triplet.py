@@ -54,9 +54,7 @@ def product_by_loops(rows: list) -> tuple[list[float], list[float]]:
 
 
 def kl_by_loops(p: tuple, q: tuple) -> float:
-    return sum(
-        0.5 * math.log(w / v) + (v + (m - n) ** 2) / (2 * w) - 0.5 for m, v, n, w in zip(*p, *q, strict=True)
-    )
+    return sum(0.5 * math.log(w / v) + (v + (m - n) ** 2) / (2 * w) - 0.5 for m, v, n, w in zip(*p, *q, strict=True))
 
 
 def triplet_by_loops(s: ContextStep, drawn: Tensor, margin: float, official: bool) -> float:

@@ -1,0 +1,430 @@
+"""Phase 2 against Algorithm 4 and the official code's iteration, written out row by row and pair by pair."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from mbml_lightning.algorithms import BCQ, MBML, mbml
+from mbml_lightning.algorithms.mbml import Teachers, draw_rows, load_teachers, under_every_task
+from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError
+from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, Relabeller, with_true_rewards
+from mbml_lightning.nets.stacked import MLP
+from mbml_lightning.objectives import triplet
+from mbml_lightning.objectives.triplet import RelabelledTriplet
+from mbml_lightning.types import Gaussian, TaskBatch, Transitions
+
+K, B, C, S, A, Z, L = 3, 6, 5, 4, 2, 3, 4
+SETTINGS = {
+    "teachers": "unused",
+    "num_tasks": K,
+    "encoder_hidden": (8, 7),
+    "q_hidden": (9,),
+    "generator_hidden": (8,),
+    "perturbation_hidden": (7,),
+    "z_dim": Z,
+    "lr": 1e-2,
+    "batch_size": B,
+    "context_size": C,
+}
+NETWORKS = ("encoder", "q", "generator", "perturbation")
+
+
+class Scripted(Relabeller):
+    """Relabels with given rewards, so that a test knows what was kept."""
+
+    def __init__(self, kept_fraction: float) -> None:
+        self.kept_fraction = kept_fraction
+        self.draw()
+
+    def draw(self) -> None:
+        self.rewards, self.trusted = torch.randn(K, K, C), torch.rand(K, K, C) < self.kept_fraction
+        self.trusted[0, 1] = False  # a pair without rows
+
+    def __call__(self, contexts: Transitions, index: Tensor) -> Relabelled:
+        return with_true_rewards(self.rewards, self.trusted, contexts.rewards)
+
+
+@pytest.fixture
+def teachers(make) -> BCQ:
+    return make(BCQ, num_tasks=K, hidden=(8,), vae_hidden=(7,)).requires_grad_(False)
+
+
+@pytest.fixture
+def student(make, teachers: BCQ) -> Callable[..., MBML]:
+    """An MBML with teachers."""
+
+    def construct(**changes) -> MBML:
+        model = make(MBML, **(SETTINGS | changes))
+        model.teachers = Teachers(teachers.first_q, teachers.generator, teachers.perturbation)
+        return model
+
+    return construct
+
+
+@pytest.fixture
+def masks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """The rows that were drawn at random: for the inference context, and as positives of the triplet."""
+    drawn: dict[str, Tensor] = {}
+
+    def record(name: str, draw: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
+        def recorded(x: Tensor, count: int) -> Tensor:
+            drawn[name] = draw(x, count)
+            return drawn[name]
+
+        return recorded
+
+    monkeypatch.setattr(mbml, "draw_rows", record("context", draw_rows))
+    monkeypatch.setattr(triplet, "random_rows", record("positive", triplet.random_rows))
+    return drawn
+
+
+# A reference of one iteration -----------------------------------------------------------------------------------
+
+
+class Official:
+    """Four networks, four Adams, a backward pass for each of their losses (official code, one task after the other)."""
+
+    def __init__(self, model: MBML, teachers: BCQ, separate) -> None:
+        self.nets = {name: separate(getattr(model, name).mlp) for name in NETWORKS}
+        self.adams = {name: Adam(net.parameters(), 1e-2) for name, net in self.nets.items()}
+        self.teacher_q = [separate(teachers.q.mlp, 0, i) for i in range(K)]
+        self.teacher_g = [separate(teachers.generator.mlp, i) for i in range(K)]
+        self.teacher_xi = [separate(teachers.perturbation.mlp, i) for i in range(K)]
+
+    def posterior(self, rows: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the product of the factors of (s, a, s', r)."""
+        precision, weighted = torch.zeros(Z), torch.zeros(Z)
+        for s, a, next_s, r in rows:
+            out = self.nets["encoder"](torch.cat([s, a, next_s, r.view(1)]))
+            variance = torch.log(1 + torch.exp(out[Z:])).clamp(min=1e-7)
+            precision, weighted = precision + 1 / variance, weighted + out[:Z] / variance
+        return weighted / precision, 1 / precision
+
+    def triplet(self, c: Transitions, scripted: Scripted, positives: Tensor, margin: float) -> Tensor:
+        """Mean over the pairs that have rows."""
+        terms = []
+        for i, j in itertools.permutations(range(K), 2):
+            kept = [t for t in range(C) if scripted.trusted[i, j, t]]
+            if not kept:
+                continue
+            chosen = [t for t in range(C) if positives[i, j, t]]
+            assert len(chosen) == len(kept)
+            anchor = self.posterior([row(c, j, t, scripted.rewards[i, j, t]) for t in kept])
+            positive = self.posterior([row(c, i, t) for t in chosen])
+            negative = self.posterior([row(c, j, t) for t in kept])
+            terms.append((divergence(*anchor, *positive) - divergence(*anchor, *negative) + margin).clamp(min=0))
+        return sum(terms) / len(terms)
+
+    def context(self, c: Transitions, scripted: Scripted | None, drawn: Tensor | None, i: int) -> list[list[Tensor]]:
+        """All of c_i and the relabelled rows that were drawn for it."""
+        rows = [row(c, i, t) for t in range(C)]
+        if scripted is not None:
+            chosen = [(j, t) for j in range(K) for t in range(C) if drawn[i, j * C + t]]
+            assert all(scripted.trusted[i, j, t] and i != j for j, t in chosen)
+            available = sum(int(scripted.trusted[i, j].sum()) for j in range(K) if j != i)
+            assert len(chosen) == min(C, available)
+            rows += [row(c, j, t, scripted.rewards[i, j, t]) for j, t in chosen]
+        return rows
+
+    def distil(self, t: Transitions, z: Tensor, nu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Eq. 3 to 5 with means over tasks and rows, and over the dimensions of actions."""
+        q = g = xi = torch.zeros(())
+        for i in range(K):
+            for b in range(B):
+                s, a, noise, fixed = t.observations[i, b], t.actions[i, b], nu[i, b].clamp(-0.5, 0.5), z[i].detach()
+                with torch.no_grad():
+                    value = self.teacher_q[i](torch.cat([s, a]))
+                    proposed = torch.tanh(self.teacher_g[i](torch.cat([s, noise])))
+                    correction = torch.tanh(self.teacher_xi[i](torch.cat([s, proposed])))
+                q = q + (value - self.nets["q"](torch.cat([s, a, z[i]]))).square().mean()
+                ours = torch.tanh(self.nets["generator"](torch.cat([s, noise, fixed])))
+                g = g + (proposed - ours).square().mean()
+                ours = torch.tanh(self.nets["perturbation"](torch.cat([s, proposed, fixed])))
+                xi = xi + (correction - ours).square().mean()
+        return q / (K * B), g / (K * B), xi / (K * B)
+
+    def update(
+        self, batch: TaskBatch, scripted: Scripted | None, masks: dict[str, Tensor], noise: list[Tensor], beta: float
+    ) -> dict[str, float]:
+        c = batch.contexts
+        posteriors = [self.posterior(self.context(c, scripted, masks.get("context"), i)) for i in range(K)]
+        z = torch.stack([mean + variance.sqrt() * noise[0][i] for i, (mean, variance) in enumerate(posteriors)])
+        kl = beta * sum(divergence(mean, variance, torch.zeros(Z), torch.ones(Z)) for mean, variance in posteriors)
+        q, g, xi = self.distil(batch.transitions, z, noise[1])
+        losses = {"q_loss": q, "candidate_loss": g, "perturbation_loss": xi, "kl_loss": kl}
+        for adam in self.adams.values():
+            adam.zero_grad()
+        if scripted is not None:
+            losses["triplet_loss"] = self.triplet(c, scripted, masks["positive"], 2.0)
+            losses["triplet_loss"].backward(retain_graph=True)
+        (kl + q).backward()
+        g.backward()
+        xi.backward()
+        for adam in self.adams.values():
+            adam.step()
+        return {name: loss.item() for name, loss in losses.items()}
+
+
+def row(c: Transitions, j: int, t: int, reward: Tensor | None = None) -> list[Tensor]:
+    return [
+        c.observations[j, t],
+        c.actions[j, t],
+        c.next_observations[j, t],
+        c.rewards[j, t] if reward is None else reward,
+    ]
+
+
+def divergence(mean: Tensor, variance: Tensor, other_mean: Tensor, other_variance: Tensor) -> Tensor:
+    """KL(first || second), summed over dimensions."""
+    total = torch.zeros(())
+    for m, v, n, w in zip(mean, variance, other_mean, other_variance, strict=True):
+        total = total + 0.5 * torch.log(w / v) + (v + (m - n) ** 2) / (2 * w) - 0.5
+    return total
+
+
+@pytest.mark.parametrize("kept_fraction", [0.15, 0.8], ids=["few rows kept", "many rows kept"])
+def test_one_joint_step_is_the_official_update(
+    student, teachers, batch, noise, masks, separate, assert_same, kept_fraction: float
+) -> None:
+    scripted = Scripted(kept_fraction)
+    model = student(relabeller=scripted, hooks={"triplet": RelabelledTriplet()})
+    official = Official(model, teachers, separate)
+    for _ in range(3):
+        data = batch(K, B, C)
+        scripted.draw()
+        noise.clear()
+        losses = model.update(data)
+        drawn = list(noise)
+        assert [x.shape for x in drawn] == [(K, Z), (K, B, L)]
+        expected = official.update(data, scripted, masks, drawn, 0.1)
+        assert losses["kept_fraction"].item() == pytest.approx(kept(scripted) / (K * (K - 1) * C))
+        assert {n: x.item() for n, x in losses.items() if n != "kept_fraction"} == pytest.approx(expected, rel=1e-8)
+    for name in NETWORKS:
+        assert_same(getattr(model, name).mlp, official.nets[name])
+
+
+def kept(scripted: Scripted) -> int:
+    return sum(int(scripted.trusted[i, j].sum()) for i, j in itertools.permutations(range(K), 2))
+
+
+def test_neither_infers_from_own_rows_alone(student, teachers, batch, noise, separate, assert_same) -> None:
+    model = student(kl_weight=0.3)
+    official = Official(model, teachers, separate)
+    for _ in range(3):
+        data = batch(K, B, C)
+        noise.clear()
+        losses = {name: x.item() for name, x in model.update(data).items()}
+        assert losses == pytest.approx(official.update(data, None, {}, list(noise), 0.3), rel=1e-8)
+    for name in NETWORKS:
+        assert_same(getattr(model, name).mlp, official.nets[name])
+
+
+def test_kl_may_be_averaged_over_tasks_instead(student, batch) -> None:
+    data, losses = batch(K, B, C), []
+    for mean in (False, True):
+        model = student(kl_mean_over_tasks=mean)
+        torch.manual_seed(1)
+        for p in model.encoder.parameters():
+            nn.init.normal_(p, std=0.5)
+        losses.append(model.update(data)["kl_loss"].item())
+    assert losses[0] == pytest.approx(K * losses[1])
+
+
+# Contexts -------------------------------------------------------------------------------------------------------
+
+
+def test_relabelled_contexts_have_the_states_and_actions_of_j_and_rewards_of_i(transitions) -> None:
+    contexts, rewards = transitions(K, C), torch.randn(K, K, C)
+    both = under_every_task(contexts, rewards)
+    for i in range(K):
+        for j in range(K):
+            assert torch.equal(both.rewards[i, j], rewards[i, j])
+            for name in ("observations", "actions", "next_observations", "terminations"):
+                assert torch.equal(getattr(both, name)[i, j], getattr(contexts, name)[j]), name
+
+
+def test_factors_are_those_of_the_encoder(student, batch) -> None:
+    scripted = Scripted(0.5)
+    model, data = student(relabeller=scripted), batch(K, B, C)
+    step, _ = model.infer(data)
+    own = model.encoder(data.contexts)
+    for mine, expected, relabelled in zip(step.own, own, step.relabelled, strict=True):
+        torch.testing.assert_close(mine, expected)
+        for i in range(K):
+            torch.testing.assert_close(relabelled[i, i], mine[i])
+    for i, j in itertools.permutations(range(K), 2):
+        c_ji = Transitions(*(x[j] for x in data.contexts))._replace(rewards=scripted.rewards[i, j])
+        torch.testing.assert_close(step.relabelled.mean[i, j], model.encoder(c_ji).mean)
+        assert torch.equal(step.kept[i, j], scripted.trusted[i, j])
+
+
+@pytest.mark.parametrize("combine", [True, False])
+def test_posterior_is_blind_to_rows_that_were_not_kept(student, batch, combine: bool) -> None:
+    scripted, data = Scripted(0.3), batch(K, B, C)
+    model = student(relabeller=scripted, combine=combine)
+    posteriors = []
+    for wild in (0.0, 1e6):
+        torch.manual_seed(1)
+        scripted.rewards[~scripted.trusted] = wild
+        posteriors.append(model.infer(data)[0].posterior)
+    assert torch.equal(posteriors[0].mean, posteriors[1].mean)
+    assert torch.equal(posteriors[0].variance, posteriors[1].variance)
+
+
+def test_without_combining_c_rows_are_drawn_from_own_and_relabelled(student, batch, masks) -> None:
+    scripted, data = Scripted(0.8), batch(K, B, C)
+    model = student(relabeller=scripted, combine=False)
+    own_rows = 0
+    for _ in range(20):
+        step, _ = model.infer(data)
+        pool = step.kept | torch.eye(K, dtype=torch.bool).unsqueeze(-1)
+        drawn = masks["context"].view(K, K, C)
+        assert (drawn.sum((1, 2)) == C).all()
+        assert not (drawn & ~pool).any()
+        own_rows += int(sum(drawn[i, i].sum() for i in range(K)))
+        for i in range(K):
+            chosen = [step.relabelled.variance[i, j, t] for j in range(K) for t in range(C) if drawn[i, j, t]]
+            torch.testing.assert_close(step.posterior.variance[i], 1 / sum(1 / v for v in chosen))
+    assert 0 < own_rows < 20 * K * C, "from both"
+
+
+def test_drawn_rows_are_distinct_and_as_many_as_there_are() -> None:
+    pool = torch.tensor([[False] * 6, [True, False] * 3, [True] * 6])
+    drawn = draw_rows(pool, 4)
+    assert drawn.sum(-1).tolist() == [0, 3, 4]
+    assert not (drawn & ~pool).any()
+
+
+def test_drawn_rows_are_uniform() -> None:
+    draws = 12_000
+    drawn = draw_rows(torch.tensor([True, False, True, True, True]).expand(draws, 5), 2)
+    sets = (drawn * torch.tensor([1, 0, 2, 4, 8])).sum(-1)
+    frequencies = torch.stack([(sets == a + b).sum() for a, b in itertools.combinations((1, 2, 4, 8), 2)])
+    assert frequencies.sum() == draws
+    assert ((frequencies - draws / 6) ** 2 / (draws / 6)).sum() < 20.5, "chi-squared of 5 degrees, p = 0.001"
+
+
+@pytest.mark.parametrize("count_empty", [False, True])
+def test_nothing_relabelled_is_no_crash(student, batch, count_empty: bool) -> None:
+    relabeller = EnsembleRelabeller("unused", 0.0, precompute=False)
+    relabeller.ensemble = MLP([S + A, 8, 1], (4, K)).requires_grad_(False)
+    model = student(relabeller=relabeller, hooks={"triplet": RelabelledTriplet(count_empty_pairs=count_empty)})
+    losses = model.update(batch(K, B, C))
+    assert losses["kept_fraction"].item() == 0
+    assert losses["triplet_loss"].item() == (2.0 if count_empty else 0.0)
+    assert all(math.isfinite(x.item()) for x in losses.values())
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_the_triplet_needs_a_relabeller(student, batch) -> None:
+    with pytest.raises(ValueError, match=r"model\.relabeller"):
+        student(hooks={"triplet": RelabelledTriplet()}).update(batch(K, B, C))
+
+
+# Who learns from what -------------------------------------------------------------------------------------------
+
+
+def learners(model: MBML, loss: Tensor) -> set[str]:
+    """Networks that get a gradient that is not zero."""
+    found = set()
+    for name in NETWORKS:
+        gradients = torch.autograd.grad(
+            loss, list(getattr(model, name).parameters()), retain_graph=True, allow_unused=True
+        )
+        if any(g is not None and g.any() for g in gradients):
+            found.add(name)
+    return found
+
+
+def test_who_learns_from_what(student, batch) -> None:
+    model = student(relabeller=Scripted(0.8), hooks={"triplet": RelabelledTriplet(margin=1e6)})
+    data = batch(K, B, C)
+    step, _ = model.infer(data)
+    losses = model.distil(data.transitions, mbml.sample(step.posterior))
+    assert learners(model, model.hooks["triplet"](step)) == {"encoder"}
+    assert learners(model, mbml.kl_to_prior(step.posterior).sum()) == {"encoder"}
+    assert learners(model, losses["q_loss"]) == {"encoder", "q"}
+    assert learners(model, losses["candidate_loss"]) == {"generator"}
+    assert learners(model, losses["perturbation_loss"]) == {"perturbation"}
+
+
+def test_triplet_reaches_anchor_positive_and_negative(student, batch) -> None:
+    model = student(relabeller=Scripted(0.8), hooks={"triplet": RelabelledTriplet(margin=1e6)})
+    step, _ = model.infer(batch(K, B, C))
+    own, relabelled = (Gaussian(*(x.detach().requires_grad_() for x in g)) for g in (step.own, step.relabelled))
+    model.hooks["triplet"](step._replace(own=own, relabelled=relabelled)).backward()
+    assert own.mean.grad.any()
+    assert (relabelled.mean.grad.abs().sum(-1) > 0).equal(step.kept)
+
+
+def test_teachers_and_ensemble_never_change(student, teachers, batch) -> None:
+    relabeller = EnsembleRelabeller("unused", 10.0, precompute=False)
+    relabeller.ensemble = MLP([S + A, 8, 1], (4, K)).requires_grad_(False)
+    model = student(relabeller=relabeller, hooks={"triplet": RelabelledTriplet()})
+    frozen = [*teachers.parameters(), *relabeller.ensemble.parameters()]
+    before = [p.clone() for p in frozen]
+    students = [p.detach().clone() for p in model.parameters()]
+    for _ in range(3):
+        model.update(batch(K, B, C))
+    assert all(torch.equal(p, old) and p.grad is None for p, old in zip(frozen, before, strict=True))
+    assert all(not torch.equal(p, old) for p, old in zip(model.parameters(), students, strict=True))
+    optimised = {id(p) for group in model.optimizer_list()[0].param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in model.parameters()}
+    assert not optimised & {id(p) for p in frozen}
+
+
+def test_hooks_with_parameters_learn_too(student, batch) -> None:
+    class Pull(RelabelledTriplet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.target = nn.Parameter(torch.zeros(Z))
+
+        def forward(self, step):
+            return (step.posterior.mean.detach() - self.target).square().sum()
+
+    model = student(hooks={"pull": Pull()})
+    losses = model.update(batch(K, B, C))
+    assert "pull_loss" in losses
+    assert model.hooks["pull"].target.detach().abs().max().item() == pytest.approx(1e-2, rel=1e-3)
+
+
+# Teachers, students ---------------------------------------------------------------------------------------------
+
+
+def test_teachers_of_a_checkpoint_are_frozen_and_value_by_the_first_critic(teachers, tmp_path) -> None:
+    checkpoint = {
+        "state_dict": teachers.state_dict(),
+        "hyper_parameters": dict(teachers.hparams),
+        CHECKPOINT_KEY: {"method": "BCQ", "distribution": "UmazeGoalM"},
+    }
+    torch.save(checkpoint, tmp_path / "bcq.ckpt")
+    loaded = load_teachers(str(tmp_path / "bcq.ckpt"), "UmazeGoalM", torch.device("cpu"))
+    s, a, nu = torch.randn(K, B, S), torch.randn(K, B, A), torch.randn(K, B, L)
+    assert torch.equal(loaded.q(s, a), teachers.q(s, a)[0])
+    assert torch.equal(loaded.generator(s, nu), teachers.generator(s, nu))
+    assert torch.equal(loaded.perturbation(s, a), teachers.perturbation(s, a))
+    assert not any(x.requires_grad for x in (loaded.q(s, a), loaded.generator(s, nu), loaded.perturbation(s, a)))
+    with pytest.raises(CheckpointError, match="PointGoal"):
+        load_teachers(str(tmp_path / "bcq.ckpt"), "PointGoal", torch.device("cpu"))
+
+
+def test_policy_acts_with_the_students(student) -> None:
+    model = student(candidates=7, phi=0.2)
+    policy = model.policy()
+    assert (policy.q, policy.generator, policy.perturbation) == (model.q, model.generator, model.perturbation)
+    assert (policy.candidates, policy.phi) == (7, 0.2)
+
+
+def test_students_begin_like_the_official_code() -> None:
+    model = MBML("UmazeGoalM", **SETTINGS)
+    for name in NETWORKS:
+        mlp = getattr(model, name).mlp
+        assert all((bias == 0.1).all() for bias in mlp.biases[:-1])
+        assert mlp.weights[-1].abs().max() <= 3e-3
+        for weight in mlp.weights[:-1]:
+            assert weight.abs().max() <= weight.shape[-1] ** -0.5

@@ -1,0 +1,127 @@
+"""A killed run that goes on ends where an uninterrupted one does, to the last bit."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import command
+
+from mbml_lightning import algorithms
+from mbml_lightning.cli import main
+from mbml_lightning.data.store import FIELDS, read_store
+
+BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=10", "--evaluation.trials=1"]
+METHODS = {"sac": "SAC", "bcq": "BCQ", "reward_ensemble": "TransitionEnsemble", "mbml": "MBML"}
+
+
+def words(phase: str, experiment: Path, run: Path) -> list[str]:
+    more = [*BLOCKS, f"--run={run}", "--ckpt_path=last"]
+    budget = "--scale.warmup=160" if phase == "sac" else "--trainer.max_steps=40"
+    interval = "--trainer.val_check_interval=3" if phase != "reward_ensemble" else "--trainer.limit_val_batches=0"
+    return command(phase, experiment, *more, budget, interval)
+
+
+def run_until_killed(phase: str, experiment: Path, run: Path, updates: int) -> None:
+    """Run in a process that SIGKILLs itself in the middle of a block."""
+
+    def die() -> None:
+        method = getattr(algorithms, METHODS[phase])
+        plain, done = method.update, 0
+
+        def update(self, batch):
+            nonlocal done
+            done += 1
+            if done > updates:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(self, batch)
+
+        method.update = update
+        main(words(phase, experiment, run))
+
+    process = multiprocessing.get_context("fork").Process(target=die)
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def final(run: Path) -> dict:
+    return torch.load(run / "last.ckpt", weights_only=True)
+
+
+def assert_same(a, b, where: str = "") -> None:
+    """Bit-identical, however deep."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}/{i}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+@pytest.mark.parametrize("phase", METHODS)
+def test_kill_and_resume_is_bit_identical(experiment, tmp_path, phase):
+    main(words(phase, experiment, tmp_path / "whole"))
+    run_until_killed(phase, experiment, tmp_path / "killed", 27)
+    assert final(tmp_path / "killed")["global_step"] == 20
+    run_until_killed(phase, experiment, tmp_path / "killed", 6)  # before the next checkpoint: again from 20
+    main(words(phase, experiment, tmp_path / "killed"))
+    whole, resumed = final(tmp_path / "whole"), final(tmp_path / "killed")
+    assert whole["global_step"] == resumed["global_step"] == 40
+    assert_same(whole["state_dict"], resumed["state_dict"])
+    assert_same(whole["optimizer_states"], resumed["optimizer_states"])
+    if phase == "sac":
+        assert_same(whole["OnlineDataModule"], resumed["OnlineDataModule"])
+        stores = [read_store(tmp_path / name / "data").tasks for name in ("whole", "killed")]
+        for one, other in zip(*stores, strict=True):
+            assert all(np.array_equal(one.fields[name], other.fields[name]) for name in FIELDS)
+
+
+def test_a_finished_run_is_left_alone(experiment, tmp_path):
+    main(words("bcq", experiment, tmp_path))
+    before = (tmp_path / "last.ckpt").read_bytes()
+    main(words("bcq", experiment, tmp_path))
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_its_block_with_a_checkpoint(experiment, tmp_path, monkeypatch, number):
+    plain, done = algorithms.BCQ.update, 0
+
+    def update(self, batch):
+        nonlocal done
+        done += 1
+        if done == 12:
+            os.kill(os.getpid(), number)
+        return plain(self, batch)
+
+    monkeypatch.setattr(algorithms.BCQ, "update", update)
+    main(words("bcq", experiment, tmp_path))
+    assert final(tmp_path)["global_step"] == done == 15
+
+
+def test_a_loss_that_is_not_finite_is_named_and_the_last_checkpoint_kept(experiment, tmp_path, monkeypatch, capsys):
+    plain, done = algorithms.BCQ.update, 0
+
+    def update(self, batch):
+        nonlocal done
+        done += 1
+        losses = plain(self, batch)
+        return losses | {"q_loss": losses["q_loss"] * float("nan")} if done > 13 else losses
+
+    monkeypatch.setattr(algorithms.BCQ, "update", update)
+    with pytest.raises(SystemExit) as stop:
+        main(words("bcq", experiment, tmp_path))
+    assert "q_loss is nan" in str(stop.value.code)
+    assert final(tmp_path)["global_step"] == 10
