@@ -45,9 +45,12 @@ class Scale:
         sac_hidden: Hidden layers of SAC's critics.
         sac_actor_hidden: Hidden layers of SAC's actors.
         sac_batch_size: Transitions a task in an update of SAC.
+        sac_lr: Learning rate of SAC.
         bcq_hidden: Hidden layers of BCQ's critics and perturbation.
         vae_hidden: Hidden layers of BCQ's CVAE.
+        bcq_lr: Learning rate of BCQ.
         ensemble_updates: Updates of the reward ensembles.
+        ensemble_lr: Learning rate of the reward ensembles.
         mbml_updates: Updates of phase 2.
         encoder_hidden: Hidden layers of the task encoder.
         q_hidden: Hidden layers of Q_D.
@@ -65,9 +68,12 @@ class Scale:
     sac_hidden: list[int] = field(default_factory=lambda: [1024] * 7)
     sac_actor_hidden: list[int] = field(default_factory=lambda: [256, 256])
     sac_batch_size: int = 256
+    sac_lr: float = 3e-4
     bcq_hidden: list[int] = field(default_factory=lambda: [400, 300])
     vae_hidden: list[int] = field(default_factory=lambda: [750, 750])
+    bcq_lr: float = 3e-4
     ensemble_updates: int = 4_000
+    ensemble_lr: float = 3e-4
     mbml_updates: int = 100_000
     encoder_hidden: list[int] = field(default_factory=lambda: [200] * 3)
     q_hidden: list[int] = field(default_factory=lambda: [1024] * 9)
