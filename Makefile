@@ -17,7 +17,8 @@ help:  ## show this list
 
 demo: $(STAMP)  ## from nothing to the first figure (CORES=n, default: all)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) \
-		--quiet host progress reason -- demo
+		--quiet host progress reason rules --nolock --rerun-incomplete -- demo
+	@$(BIN)/mbml report runs/UmazeGoalM-laptop
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto

@@ -1,7 +1,7 @@
 """The package's methods outside a Trainer's loop, on synthetic transitions, and the size of their matrix products."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Learner:
 
 def load_scale(name: str) -> Scale:
     """Sizes of ``conf/scale``, with the budgets of UmazeGoal-M where they are the task's."""
-    task = OmegaConf.load(CONF / "task/umaze_goal_m.yaml")
+    task: Any = OmegaConf.load(CONF / "task/umaze_goal_m.yaml")
     budgets = {budget: task[budget] for budget in ("interactions", "collection_steps", "bcq_updates")}
     sizes: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"scale/{name}.yaml"))
     return Scale(**budgets | sizes)
@@ -72,17 +72,18 @@ def synthetic_rows(distribution: str, num_tasks: int | None, count: int, device:
 
 def attach(algorithm: Algorithm) -> None:
     """Give a method the Trainer and the optimisers that its update asks for, without running the Trainer's loop."""
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    trainer = L.Trainer(accelerator="cpu", max_steps=1, **quiet)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     trainer.strategy.connect(algorithm)
     algorithm.trainer = trainer
     made: Any = algorithm.configure_optimizers()
-    trainer.strategy.optimizers = made if isinstance(made, Sequence) else [made]
+    trainer.strategy.optimizers = made if isinstance(made, list) else [made]
     if algorithm.device.type == "cuda":  # so that a CUDA graph may hold the step
         for optimizer in trainer.strategy.optimizers:
             for group in optimizer.param_groups:

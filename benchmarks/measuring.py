@@ -63,6 +63,16 @@ def threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def under(setting: Setting, device: torch.device, call: Callable[[], object]) -> Callable[[], None]:
+    """The call under a setting."""
+
+    def run() -> None:
+        with setting.active(device):
+            call()
+
+    return run
+
+
 def alternate(calls: Mapping[Any, Callable[[], object]], rounds: int, device: torch.device) -> dict[Any, list[float]]:
     """Seconds a call, one sample a round; in a round all take their turn, so that a busy machine slows all alike."""
     repeats = {}
@@ -104,7 +114,7 @@ def gflop(call: Callable[[], object]) -> float:
     """Billions of floating-point operations of the call's matrix products."""
     with FlopCounterMode(display=False) as counter:
         call()
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def machine() -> str:
@@ -122,15 +132,12 @@ def machine() -> str:
 
 def table(rows: Rows) -> str:
     """The rows in Markdown."""
-    cells = [list(rows[0]), ["---"] * len(rows[0])]
-    cells += [
-        [
-            f"{x:.3g}" if isinstance(x, float) and abs(x) < 1000 else f"{x:.0f}" if isinstance(x, float) else str(x)
-            for x in row.values()
-        ]
-        for row in rows
-    ]
+    cells = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(x) for x in row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _cell(x: Any) -> str:
+    return str(x) if not isinstance(x, float) else f"{x:.3g}" if abs(x) < 1000 else f"{x:.0f}"
 
 
 def publish(name: str, tables: Mapping[str, Rows], words: Sequence[str], folder: Path | None) -> None:
@@ -150,9 +157,8 @@ def publish(name: str, tables: Mapping[str, Rows], words: Sequence[str], folder:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     for heading, rows in tables.items():
-        with (folder / f"{name}-{heading.lower().replace(' ', '-')}.csv").open(
-            "w", newline="", encoding="utf-8"
-        ) as file:
+        path = folder / f"{name}-{heading.lower().replace(' ', '-')}.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

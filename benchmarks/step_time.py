@@ -9,73 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
+from benchmarks.agreement import check_agreement
 from benchmarks.learners import PHASES, Learner, load_scale, make
-from benchmarks.measuring import DEFAULT, SETTINGS, Rows, Setting, alternate, gflop, publish, speed_up, spread, threads
-from benchmarks.references import BCQReference, EnsembleReference, MBMLReference, SACReference
+from benchmarks.matrix_products import describe, product_rates
+from benchmarks.measuring import DEFAULT, SETTINGS, Rows, alternate, gflop, publish, speed_up, spread, threads, under
+from benchmarks.references import REFERENCES
 from mbml_lightning.cli import quieten
 
-REFERENCES = {"sac": SACReference, "bcq": BCQReference, "ensemble": EnsembleReference, "mbml": MBMLReference}
-AIMS = {
-    ("sac", "medium"): 2.5,
-    ("bcq", "medium"): 1.9,
-    ("ensemble", "medium"): 5,
-    ("mbml", "medium"): 2,
-    ("sac", "bf16 autocast"): 3.5,
-    ("bcq", "bf16 autocast"): 3,
-    ("ensemble", "bf16 autocast"): 8,
-    ("mbml", "bf16 autocast"): 4,
+OUR_AIMS = {
+    "medium": {"sac": 2.5, "bcq": 1.9, "ensemble": 5, "mbml": 2},
+    "bf16 autocast": {"sac": 3.5, "bcq": 3, "ensemble": 8, "mbml": 4},
 }
-"""Times faster than the reference at torch's defaults, on two CPU cores."""
-
-
-def check_agreement(ours: Any, reference: Any, batches: Sequence[Any], tolerance: float) -> None:
-    """Both make the same updates from the same weights and random numbers.
-
-    Args:
-        ours: A method.
-        reference: Its plain version.
-        batches: One for each update.
-        tolerance: Largest difference of a loss, and of the weights as a share of what the updates changed in them.
-
-    Raises:
-        AssertionError: If they do not.
-    """
-    start = {name: [w.clone() for w in _weights(ours, name)] for name in reference.stacks}
-    for seed, batch in enumerate(batches):
-        torch.manual_seed(seed)
-        expected = reference.update(batch)
-        torch.manual_seed(seed)
-        actual = ours.update(batch)
-        for name, value in expected.items():
-            assert torch.isclose(actual[name], value, rtol=tolerance, atol=tolerance), (name, actual[name], value)
-    for name, nets in reference.stacks.items():
-        for before, mine, plain in zip(start[name], _weights(ours, name), _restacked(nets), strict=True):
-            error, change = (mine - plain).abs().mean(), (plain - before).abs().mean()
-            assert error <= tolerance * change, (name, error, change)
-
-
-def _weights(ours: Any, name: str) -> list[torch.Tensor]:
-    module = getattr(ours, name)
-    mlp = getattr(module, "mlp", module)
-    return [w.detach().reshape(-1, *w.shape[len(mlp.members) :]) for w in (*mlp.weights, *mlp.biases)]
-
-
-def _restacked(nets: Sequence[torch.nn.Sequential]) -> list[torch.Tensor]:
-    layers = list(zip(*([m for m in net if isinstance(m, torch.nn.Linear)] for net in nets), strict=True))
-    weights = [torch.stack([linear.weight.detach().T for linear in layer]) for layer in layers]
-    return [*weights, *(torch.stack([linear.bias.detach() for linear in layer]) for layer in layers)]
-
-
-def under(setting: Setting, device: torch.device, call: Callable[[], object]) -> Callable[[], None]:
-    """The call under a setting."""
-
-    def run() -> None:
-        with setting.active(device):
-            call()
-
-    return run
+AIMS = {("cpu", "paper", p, "ours", setting): aim for setting, aims in OUR_AIMS.items() for p, aim in aims.items()}
+"""Times faster than the reference at torch's defaults, on two cores."""
 
 
 def captured(call: Callable[[], object]) -> Callable[[], None]:
@@ -92,42 +39,6 @@ def captured(call: Callable[[], object]) -> Callable[[], None]:
     return graph.replay
 
 
-def product_rates(shape: tuple[int, int, int, int], rounds: int, device: torch.device) -> dict[str, float]:
-    """GFLOP/s of the three products of one layer (outputs, gradients of inputs and of weights) under each setting.
-
-    Args:
-        shape: Networks, rows, inputs, outputs.
-        rounds: Samples.
-        device: Where.
-    """
-    nets, rows, inputs, outputs = shape
-    operands = {}
-    for setting in SETTINGS:
-        dtype = torch.bfloat16 if setting.autocast else torch.float32
-        sizes = ((nets, rows, inputs), (nets, inputs, outputs), (nets, rows, outputs))
-        operands[setting] = [
-            torch.randn(*(size[1:] if nets == 1 else size), device=device, dtype=dtype) for size in sizes
-        ]
-
-    def layer(x: torch.Tensor, w: torch.Tensor, g: torch.Tensor) -> None:
-        _ = x @ w, g @ w.mT, x.mT @ g
-
-    calls = {s.name: under(s, device, functools.partial(layer, *operands[s])) for s in SETTINGS}
-    work = 6e-9 * nets * rows * inputs * outputs
-    return {name: work / statistics.median(seconds) for name, seconds in alternate(calls, rounds, device).items()}
-
-
-def product_errors(size: int, device: torch.device) -> dict[str, float]:
-    """Relative error (Frobenius) of a float32 linear layer against float64 under each setting."""
-    x, w = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-    exact = F.linear(x.double(), w.double())
-    errors = {}
-    for setting in SETTINGS:
-        with setting.active(device):
-            errors[setting.name] = ((F.linear(x, w).double() - exact).norm() / exact.norm()).item()
-    return errors
-
-
 def measure(phase: str, options: argparse.Namespace) -> tuple[Rows, Rows]:
     """The rows of one phase: its updates, and the drawing of its batches."""
     device = torch.device(options.device)
@@ -136,33 +47,45 @@ def measure(phase: str, options: argparse.Namespace) -> tuple[Rows, Rows]:
     reference = REFERENCES[phase](ours)
     check_agreement(ours, reference, learner.batches, tolerance=0.02)
     updates = {"reference": lambda: reference.update(batch), "ours": lambda: ours.update(batch)}
-    calls = {(who, s.name): under(s, device, call) for who, call in updates.items() for s in SETTINGS}
     work = {who: gflop(call) for who, call in updates.items()}
+    calls = {(who, s.name): under(s, device, call) for who, call in updates.items() for s in SETTINGS}
     if device.type == "cuda":
-        for s in SETTINGS:
-            calls["ours, CUDA graph", s.name] = captured(calls["ours", s.name])
+        calls |= {("ours, CUDA graph", s.name): captured(calls["ours", s.name]) for s in SETTINGS}
         work["ours, CUDA graph"] = work["ours"]
     samples = alternate(calls, options.rounds, device)
     rates = product_rates(learner.widest, options.rounds, device)
-    slow = samples["reference", DEFAULT.name]
     rows = [
         {
             "phase": phase,
             "update": who,
             "setting": setting,
-            "ms": (ms := 1e3 * statistics.median(seconds)),
-            "spread %": 100 * spread(seconds),
-            "updates/s": 1e3 / ms,
-            "times faster": speed_up(slow, seconds),
-            "aim": AIMS.get((phase, setting), "") if who == "ours" else "",
-            "GFLOP": work[who],
-            "GFLOP/s": work[who] / ms * 1e3,
-            "product rate": rates[setting],
-            "% of it": 100 * work[who] / ms * 1e3 / rates[setting],
+            **speed(seconds, work[who], rates[setting]),
+            "times faster": speed_up(samples["reference", DEFAULT.name], seconds),
+            "aim": AIMS.get((options.device, options.scale, phase, who, setting), ""),
         }
         for (who, setting), seconds in samples.items()
     ]
     return rows, [drawing(phase, learner, min(row["ms"] for row in rows), options.rounds)]
+
+
+def speed(seconds: list[float], work: float, rate: float) -> dict[str, float]:
+    """Columns of one variant.
+
+    Args:
+        seconds: Samples of an update.
+        work: Its GFLOP.
+        rate: GFLOP/s of the phase's widest layer alone.
+    """
+    median = statistics.median(seconds)
+    return {
+        "ms": 1e3 * median,
+        "spread %": 100 * spread(seconds),
+        "updates/s": 1 / median,
+        "GFLOP": work,
+        "GFLOP/s": work / median,
+        "product rate": rate,
+        "% of it": 100 * work / median / rate,
+    }
 
 
 def drawing(phase: str, learner: Learner, fastest: float, rounds: int) -> dict[str, Any]:
@@ -186,15 +109,13 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--output", type=Path, help="folder for the report")
     options = parser.parse_args(words)
-    device = torch.device(options.device)
     quieten()
     with threads(options.threads):
         measured = [measure(phase, options) for phase in options.phases]
-        rates, errors = product_rates((1, 2048, 2048, 2048), options.rounds, device), product_errors(1024, device)
         tables = {
             "Updates": [row for rows, _ in measured for row in rows],
             "Drawing": [row for _, rows in measured for row in rows],
-            "Matrix products": [{"setting": s, "GFLOP/s": rates[s], "relative error": errors[s]} for s in rates],
+            "Matrix products": describe(options.rounds, torch.device(options.device)),
         }
         publish("step_time", tables, words, options.output)
 

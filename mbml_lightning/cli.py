@@ -34,6 +34,7 @@ from mbml_lightning.types import Scale, TaskSpec
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates // per_block))
 OmegaConf.register_resolver("minus", lambda a, b: a - b)
+OmegaConf.register_resolver("twice", lambda a: 2 * a)
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": -1,  # `max_steps` updates are the measure

@@ -57,6 +57,10 @@ class Scale:
         generator_hidden: Hidden layers of G_D.
         perturbation_hidden: Hidden layers of xi_D.
         mbml_lr: Learning rate of phase 2.
+        mbml_batch_size: Transitions a task in an update of phase 2.
+        context_size: Context rows a task in an update of phase 2; doubled for methods without relabelling.
+        kl_weight: beta of Eq. 3.
+        standardise_context: Whether the encoder's inputs are standardised.
         evaluate_every: Updates of phase 2 between evaluations.
     """
 
@@ -80,6 +84,10 @@ class Scale:
     generator_hidden: list[int] = field(default_factory=lambda: [1024] * 7)
     perturbation_hidden: list[int] = field(default_factory=lambda: [1024] * 8)
     mbml_lr: float = 3e-4
+    mbml_batch_size: int = 128
+    context_size: int = 64
+    kl_weight: float = 0.1
+    standardise_context: bool = False
     evaluate_every: int = 5_000
 
 

@@ -1,5 +1,6 @@
 """Keeping a run's work: checkpoints counted in updates, and an end at a block's end when a signal asks for it."""
 
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -78,7 +79,13 @@ class GracefulStop(Callback):
 
 
 class Progress(TQDMProgressBar):
-    """One bar for the whole run, named after the method; it counts blocks of updates."""
+    """One bar for the whole run, named after the method; it counts blocks of updates.
+
+    Runs that share a terminal each take the line that ``MBML_BAR_POSITION`` says.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(process_position=int(os.environ.get("MBML_BAR_POSITION", "0")))
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """The one epoch is the run."""

@@ -49,6 +49,8 @@ class MBML(Algorithm):
         kl_weight: beta of Eq. 3.
         kl_mean_over_tasks: Average KL(q(c_i) || N(0, I)) over tasks (Eq. 3) instead of summing it (official code).
         combine: Infer z from own and relabelled rows together, 2C rows, instead of C rows drawn from either.
+        standardise_context: Give the encoder inputs of mean 0 and deviation 1; without it, differences of rewards can
+            be small beside those of states, and the triplet takes longer to leave its margin.
         phi: Largest perturbation of an action.
         candidates: Candidate actions when acting.
         updates_per_block: Gradient updates of a Lightning batch.
@@ -76,6 +78,7 @@ class MBML(Algorithm):
         kl_weight: float = 0.1,
         kl_mean_over_tasks: bool = False,
         combine: bool = True,
+        standardise_context: bool = False,
         phi: float = 0.05,
         candidates: int = 10,
         updates_per_block: int = 50,
@@ -86,6 +89,7 @@ class MBML(Algorithm):
         self.teacher_checkpoint, self.relabeller = teachers, relabeller
         self.lr, self.batch_size, self.context_size = lr, batch_size, context_size
         self.kl_weight, self.kl_mean_over_tasks, self.combine = kl_weight, kl_mean_over_tasks, combine
+        self.standardise_context = standardise_context
         self.phi, self.candidates = phi, candidates
         dims = (self.family.observation_dim, self.family.action_dim)
         self.encoder = TaskEncoder(*dims, z_dim, encoder_hidden)
@@ -101,9 +105,12 @@ class MBML(Algorithm):
     def on_fit_start(self) -> None:
         """Load the teachers and what relabelling needs, which only training uses."""
         super().on_fit_start()
+        rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
+        if self.standardise_context:
+            self.encoder.standardise(rows.unpack(rows.packed))
         self.teachers = load_teachers(self.teacher_checkpoint, self.family.name, self.device)
         if self.relabeller is not None:
-            self.relabeller.prepare(self.trainer.datamodule.rows)  # type: ignore[attr-defined]
+            self.relabeller.prepare(rows)
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
         """One step on L = L_triplet + L_Q + L_G + L_xi (Eq. 10)."""

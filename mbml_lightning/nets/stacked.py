@@ -79,12 +79,14 @@ class MLP(nn.Module):
         members, weights, biases = self.members, list(self.weights), list(self.biases)
         if member is not None:
             members, weights, biases = members[1:], [w[member] for w in weights], [b[member] for b in biases]
-        if members:
-            x = x.expand(*members, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
+        leading = members or x.shape[:-1]
+        # One matrix and not a batch of them: relu_ on a view of a product would copy its whole gradient.
+        x = x.expand(*members, *x.shape[-2:]).reshape(-1, *x.shape[-2:]) if members else x.reshape(-1, x.shape[-1])
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
             x = torch.relu_(_affine(x, weight, bias))
-        x = _affine(x, weights[-1], biases[-1])
-        return x.unflatten(0, members) if members else x
+        with torch.autocast(x.device.type, enabled=False):  # outputs are values and actions: bf16 is too coarse
+            x = _affine(x.to(weights[-1].dtype), weights[-1], biases[-1])
+        return x.view(*leading, *x.shape[1:])
 
     def extra_repr(self) -> str:
         """Widths and stack, for ``print``."""

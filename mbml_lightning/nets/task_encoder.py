@@ -11,6 +11,7 @@ from mbml_lightning.nets.stacked import MLP, fan_out_uniform
 from mbml_lightning.types import Gaussian, Transitions
 
 SMALLEST_VARIANCE = 1e-7
+SMALLEST_SPREAD = 1e-3
 
 
 class TaskEncoder(nn.Module):
@@ -25,18 +26,31 @@ class TaskEncoder(nn.Module):
         hidden: Widths of the hidden layers.
     """
 
+    shift: Tensor
+    spread: Tensor
+
     def __init__(self, observation_dim: int, action_dim: int, z_dim: int, hidden: Sequence[int]) -> None:
         super().__init__()
         self.z_dim = z_dim
-        self.mlp = MLP([2 * observation_dim + action_dim + 1, *hidden, 2 * z_dim], init=fan_out_uniform)
+        inputs = 2 * observation_dim + action_dim + 1
+        self.mlp = MLP([inputs, *hidden, 2 * z_dim], init=fan_out_uniform)
+        self.register_buffer("shift", torch.zeros(inputs))
+        self.register_buffer("spread", torch.ones(inputs))
+
+    def standardise(self, rows: Transitions) -> None:
+        """From now on give every input the mean 0 and deviation 1 that ``rows`` then have."""
+        inputs = _columns(rows).flatten(0, -2)
+        self.shift.copy_(inputs.mean(0))
+        self.spread.copy_(inputs.std(0).clamp_min(SMALLEST_SPREAD))
 
     def forward(self, rows: Transitions) -> Gaussian:
         """Factors of rows (s, a, s', r) with any leading axes."""
-        r = rows.rewards.unsqueeze(-1)
-        mean, spread = self.mlp(torch.cat([rows.observations, rows.actions, rows.next_observations, r], -1)).chunk(
-            2, -1
-        )
+        mean, spread = self.mlp((_columns(rows) - self.shift) / self.spread).chunk(2, -1)
         return Gaussian(mean, F.softplus(spread).clamp_min(SMALLEST_VARIANCE))
+
+
+def _columns(rows: Transitions) -> Float[Tensor, "*n D"]:
+    return torch.cat([rows.observations, rows.actions, rows.next_observations, rows.rewards.unsqueeze(-1)], -1)
 
 
 def product(factors: Gaussian, mask: Bool[Tensor, "*n C"] | None = None) -> Gaussian:
@@ -49,13 +63,10 @@ def product(factors: Gaussian, mask: Bool[Tensor, "*n C"] | None = None) -> Gaus
     precision = factors.variance.reciprocal()
     weighted = precision * factors.mean
     if mask is not None:
-        weights = mask.to(precision.dtype).unsqueeze(-2)
-        precision = weights @ precision
-        weighted = weights @ weighted
-        empty = ~mask.any(-1)[..., None, None]
-        precision, weighted = precision.masked_fill(empty, 1.0).squeeze(-2), weighted.squeeze(-2)
-    else:
-        precision, weighted = precision.sum(-2), weighted.sum(-2)
+        left_out = ~mask.unsqueeze(-1)
+        precision, weighted = precision.masked_fill(left_out, 0.0), weighted.masked_fill(left_out, 0.0)
+    precision, weighted = precision.sum(-2), weighted.sum(-2)
+    precision = torch.where(precision > 0, precision, 1.0)
     return Gaussian(weighted / precision, precision.reciprocal())
 
 

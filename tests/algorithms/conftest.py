@@ -31,7 +31,7 @@ def make() -> Callable[..., Algorithm]:
     def make(method: type[Algorithm], **arguments) -> Algorithm:
         algorithm = method(DISTRIBUTION, **arguments)
         for name, p in algorithm.named_parameters():
-            if ".mlp." in name and "target" not in name or name.startswith("ensemble"):
+            if (".mlp." in name and "target" not in name) or name.startswith("ensemble"):
                 nn.init.normal_(p, std=p.shape[-2] ** -0.5 if "weights" in name else 0.3)
         found = algorithm.configure_optimizers()
         trainers.append(SimpleNamespace(world_size=1, optimizers=found if isinstance(found, list) else [found]))

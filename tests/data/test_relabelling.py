@@ -204,6 +204,19 @@ def test_oracle_gives_the_rewards_that_the_environment_would_have_given(name: st
     assert torch.equal(kept, ~torch.eye(K, dtype=torch.bool).unsqueeze(-1).expand(K, K, C))
 
 
+def test_oracle_gives_a_tasks_own_rows_the_rewards_they_had() -> None:
+    """Each task is handed the rows of the next one, so that they are not on the diagonal, which nobody relabels."""
+    train = envs.distribution("PointGoal").tasks("train")[:K]
+    steps = replay("PointGoal", train, K, C)
+    s, a, next_s, r = (
+        torch.from_numpy(np.stack([x[key] for x in steps], 1)).float() for key in ("s", "a", "next_s", "r")
+    )
+    contexts = Transitions(*(x.roll(-1, 0) for x in (s, a, r, next_s, torch.zeros(K, C))))
+    rewards, _ = OracleRelabeller("PointGoal", K)(contexts, torch.zeros(K, C, dtype=torch.long))
+    for j in range(K):
+        torch.testing.assert_close(rewards[(j + 1) % K, j], r[(j + 1) % K])
+
+
 def test_oracle_asks_all_training_tasks_unless_told_otherwise() -> None:
     everyone = len(envs.distribution("PointGoal").tasks("train"))
     contexts = Transitions(*(torch.zeros(everyone, C, *d) for d in ((2,), (2,), (), (2,), ())))

@@ -55,7 +55,7 @@ def test_columns_are_s_a_next_s_r_termination() -> None:
 
 
 def test_append_adds_one_transition_of_every_task_in_order() -> None:
-    tasks, expected = stored()
+    _, expected = stored()
     rows = Rows.empty(K, N + 2, S, A)
     for t in range(N):
         rows.append(Transitions(*(x[:, t] for x in expected.unpack(expected.packed))))

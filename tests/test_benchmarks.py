@@ -1,0 +1,134 @@
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are scripts beside the package, not a part of it
+
+from benchmarks import environments, learners, matrix_products, measuring, step_time, trainer_overhead
+from benchmarks.agreement import check_agreement
+from benchmarks.references import REFERENCES
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def in_seconds(monkeypatch):
+    monkeypatch.setattr(matrix_products, "MATRIX", 64)
+    monkeypatch.setattr(measuring, "SHORTEST_SAMPLE", 0.0)
+
+
+def learner(phase):
+    return learners.make(phase, "UmazeGoalM", 3, learners.load_scale("tiny"), CPU)
+
+
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("phase", REFERENCES)
+def test_ours_and_the_plain_reference_make_the_same_updates(phase, double):
+    ours = learner(phase)
+    reference = REFERENCES[phase](ours.algorithm)
+    check_agreement(ours.algorithm, reference, ours.batches * 2, tolerance=1e-6)
+
+
+def test_a_target_network_that_follows_faster_is_noticed(double):
+    ours = learner("sac")
+    reference = REFERENCES["sac"](ours.algorithm)
+    reference.tasks[1].tau *= 1.1
+    with pytest.raises(AssertionError, match="q_target"):
+        check_agreement(ours.algorithm, reference, ours.batches, tolerance=0.02)
+
+
+def test_another_weight_of_a_loss_is_noticed(double):
+    ours = learner("mbml")
+    reference = REFERENCES["mbml"](ours.algorithm)
+    ours.algorithm.hooks["triplet"].weight = 1.1
+    with pytest.raises(AssertionError, match="triplet_loss"):
+        check_agreement(ours.algorithm, reference, ours.batches, tolerance=0.02)
+
+
+def test_the_threshold_keeps_about_the_share_it_should():
+    ours = learner("mbml")
+    kept = ours.algorithm.update(ours.batches[0])["kept_fraction"]
+    assert 0.4 < kept < 1
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 16, 32), (3, 8, 16, 32)])
+def test_flops_of_a_layer(shape):
+    nets, rows, inputs, outputs = shape
+    x, w = torch.randn(nets, rows, inputs), torch.randn(nets, inputs, outputs)
+    assert measuring.gflop(lambda: x @ w) == pytest.approx(2e-9 * nets * rows * inputs * outputs)
+
+
+def test_speed_up_pairs_the_rounds():
+    assert measuring.speed_up([2.0, 9.0, 3.0], [1.0, 3.0, 1.0]) == 3
+    assert measuring.spread([1.0, 2.0, 4.0]) == 1.5
+
+
+def test_variants_take_turns():
+    order = []
+    samples = measuring.alternate({name: lambda name=name: order.append(name) for name in "ab"}, 2, CPU)
+    assert order[-4:] == ["a", "b", "a", "b"]
+    assert {name: len(seconds) for name, seconds in samples.items()} == {"a": 2, "b": 2}
+
+
+def test_a_setting_ends_with_its_block():
+    for setting in measuring.SETTINGS:
+        with setting.active(CPU):
+            assert torch.get_float32_matmul_precision() == setting.precision
+            assert torch.is_autocast_enabled("cpu") == setting.autocast
+        assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_errors_of_products():
+    errors = matrix_products.product_errors(CPU)
+    assert errors["torch's default"] < 1e-6 < 1e-3 < errors["bf16 autocast"] < 1e-2
+
+
+def columns(path):
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_step_time(tmp_path, capsys):
+    words = ["--scale", "tiny", "--num-tasks", "2", "--rounds", "2", "--threads", "1", "--output", str(tmp_path)]
+    step_time.main(words)
+    updates = columns(tmp_path / "step_time-updates.csv")
+    assert len(updates) == 4 * 2 * 3
+    assert all(float(row["times faster"]) == 1 for row in updates[::6])
+    assert all(float(row["ms"]) * float(row["updates/s"]) == pytest.approx(1000) for row in updates)
+    assert [row["phase"] for row in columns(tmp_path / "step_time-drawing.csv")] == ["sac", "bcq", "ensemble", "mbml"]
+    assert (tmp_path / "step_time.md").read_text() == capsys.readouterr().out
+
+
+def test_environments(tmp_path):
+    words = ["--copies", "3", "--threads", "1", "--horizon", "5", "--rounds", "1", "--output", str(tmp_path)]
+    environments.main(words)
+    rows = columns(tmp_path / "environments-stepping.csv")
+    assert [row["stepping"] for row in rows][:2] == ["batch, no Python between", "batch, a call a step"]
+    assert float(rows[0]["% of no Python"]) == 100
+
+
+def test_all_ways_of_stepping_end_alike_in_a_whole_episode():
+    goals = environments.FAMILY.tasks("train")[:3]
+    actions = np.random.default_rng(1).uniform(-environments.REACH, environments.REACH, (300, 3, 2))
+    first, *others = [way() for way in environments.episodes(goals, actions.astype(np.float32), 2).values()]
+    assert np.abs(first).max() > 1
+    for other in others:
+        np.testing.assert_array_equal(first, other)
+
+
+def test_trainer_overhead(tmp_path):
+    words = ["--phases", "sac", "ensemble", "--scale", "tiny", "--blocks", "2", "--updates", "4", "--rounds", "1"]
+    trainer_overhead.main([*words, "--output", str(tmp_path)])
+    rows = columns(tmp_path / "trainer_overhead-overhead.csv")
+    assert [row["phase"] for row in rows] == ["sac", "sac", "ensemble", "ensemble"]
+    assert all(float(row[name]) > 0 for row in rows for name in ("bare us", "fit us", "times bare"))
