@@ -22,6 +22,7 @@ import mbml_lightning.data.relabelling
 import mbml_lightning.objectives.triplet  # noqa: F401
 from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.algorithms.callbacks import GracefulStop, LastCheckpoint, Progress
+from mbml_lightning.algorithms.precision import use_fastest_float32
 from mbml_lightning.data.checkpoints import CheckpointError, read_checkpoint
 from mbml_lightning.data.store import StoreError
 from mbml_lightning.envs import DISTRIBUTIONS
@@ -153,6 +154,7 @@ def report_command(words: Sequence[str]) -> None:
 def lightning_command(words: Sequence[str] | None) -> None:
     """``mbml fit`` and ``mbml validate``."""
     quieten()
+    use_fastest_float32()
     CLI(
         Algorithm,
         LightningDataModule,

@@ -104,11 +104,11 @@ class Algorithm(L.LightningModule, ABC):
                     dist.broadcast(tensor, 0)
 
     def training_step(self, block: int, index: int) -> None:
-        """A block of updates."""
+        """A block of updates; every rank draws its own rows and noise."""
         updates = min(self.updates_per_block, self.trainer.max_steps - self.global_step)
-        key = _key(self.seed, self.global_step)
+        key = _key(self.seed, self.global_step) + self.global_rank
         self.sampler.manual_seed(key)
-        torch.manual_seed(key + self.global_rank)
+        torch.manual_seed(key)
         sums: dict[str, Tensor] = {}
         for batch in self.batches(updates):
             for name, value in self.update(batch).items():

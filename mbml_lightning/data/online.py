@@ -7,6 +7,7 @@ import lightning as L
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mbml_lightning import envs
@@ -14,6 +15,15 @@ from mbml_lightning.data.rows import Rows
 from mbml_lightning.data.store import StoreError, TaskRecord, write_store
 from mbml_lightning.data.ticks import Ticks, blocks
 from mbml_lightning.types import Policy, Transitions
+
+
+def episode_returns(
+    rewards: Float[np.ndarray, " N"], terminations: Bool[np.ndarray, " N"], truncations: Bool[np.ndarray, " N"]
+) -> list[float]:
+    """The collection's learning curve: returns of all finished episodes, in the order in which they were acted."""
+    ends = np.flatnonzero(terminations | truncations) + 1
+    totals = np.concatenate([[0.0], rewards.cumsum(dtype=np.float64)])
+    return np.diff(totals[np.concatenate([[0], ends])]).tolist()
 
 
 class OnlineDataModule(L.LightningDataModule):

@@ -50,7 +50,7 @@ class OnlineEvaluation(Callback):
     Args:
         folder: Where ``evaluation.json`` and ``trajectories.npz`` go.
         splits: Task sets to act on; policies with one member a task act on ``train`` only.
-        num_tasks: Tasks of each set, all if None.
+        unseen_tasks: Tasks of each set but ``train``, all if None.
         episodes: Episodes of a trial.
         uncounted: First episodes of a trial that the score leaves out.
         trials: Independent trials on every task.
@@ -63,7 +63,7 @@ class OnlineEvaluation(Callback):
         self,
         folder: str,
         splits: Sequence[str] = ("train", "test"),
-        num_tasks: int | None = None,
+        unseen_tasks: int | None = None,
         episodes: int = 5,
         uncounted: int = 2,
         trials: int = 8,
@@ -71,7 +71,7 @@ class OnlineEvaluation(Callback):
         copies: int = 80,
         seed: int = 0,
     ) -> None:
-        self.folder, self.splits, self.num_tasks, self.copies = Path(folder), list(splits), num_tasks, copies
+        self.folder, self.splits, self.unseen_tasks, self.copies = Path(folder), list(splits), unseen_tasks, copies
         self.protocol, self.uncounted = AdaptationProtocol(episodes, trials, seed, max_context), uncounted
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -98,12 +98,13 @@ class OnlineEvaluation(Callback):
         """All (task, trial) pairs, in parts of about ``copies``."""
         trials = range(self.protocol.trials)
         for split in self.splits:
-            tasks = range(len(module.family.tasks(split)[: self.num_tasks]))
+            tasks = range(module.num_tasks)
+            if split != "train":
+                tasks = range(len(module.family.tasks(split)[: self.unseen_tasks]))
             if not module.stacked:
                 size = max(1, self.copies // len(trials))
                 yield from (Chunk(split, tasks[i : i + size], trials) for i in range(0, len(tasks), size))
             elif split == "train":  # a stack acts with all its members at once
-                tasks = range(module.num_tasks)
                 size = max(1, self.copies // len(tasks))
                 yield from (Chunk(split, tasks, trials[i : i + size]) for i in range(0, len(trials), size))
 

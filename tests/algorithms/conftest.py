@@ -1,4 +1,4 @@
-"""Updates without a Trainer, in double precision; networks of a stack as ordinary ones; the noise that was drawn."""
+"""Updates without a Trainer, double precision, networks of a stack as ordinary ones, the noise that was drawn."""
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -15,8 +15,9 @@ DISTRIBUTION, S, A = "UmazeGoalM", 4, 2  # states and actions of different size
 Separate = Callable[..., nn.Sequential]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def double_precision() -> Iterator[None]:
+    """For comparisons with references, with fixed random numbers."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
     yield

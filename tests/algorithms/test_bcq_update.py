@@ -11,6 +11,8 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms import BCQ
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 K, B, M, A, L = 3, 6, 4, 2, 4
 SETTINGS = {
     "num_tasks": K,

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,10 +14,13 @@ from mbml_lightning.algorithms import BCQ, MBML, mbml
 from mbml_lightning.algorithms.mbml import Teachers, draw_rows, load_teachers, under_every_task
 from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError
 from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, Relabeller, with_true_rewards
+from mbml_lightning.data.rows import Rows
 from mbml_lightning.nets.stacked import MLP
 from mbml_lightning.objectives import triplet
 from mbml_lightning.objectives.triplet import RelabelledTriplet
 from mbml_lightning.types import Gaussian, TaskBatch, Transitions
+
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 K, B, C, S, A, Z, L = 3, 6, 5, 4, 2, 3, 4
 SETTINGS = {
@@ -411,6 +415,24 @@ def test_teachers_of_a_checkpoint_are_frozen_and_value_by_the_first_critic(teach
     assert not any(x.requires_grad for x in (loaded.q(s, a), loaded.generator(s, nu), loaded.perturbation(s, a)))
     with pytest.raises(CheckpointError, match="PointGoal"):
         load_teachers(str(tmp_path / "bcq.ckpt"), "PointGoal", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_fitting_begins_with_teachers_relabeller_and_standardised_contexts(
+    student, monkeypatch: pytest.MonkeyPatch, standardise: bool
+) -> None:
+    prepared, rows = [], Rows(5 + torch.randn(K, 50, 2 * S + A + 2), S, A, 50)
+    scripted = Scripted(0.5)
+    monkeypatch.setattr(Scripted, "prepare", lambda self, rows: prepared.append(rows))
+    monkeypatch.setattr(mbml, "load_teachers", lambda *arguments: arguments)
+    model = student(relabeller=scripted, standardise_context=standardise)
+    model.trainer.datamodule = SimpleNamespace(rows=rows)
+    model.on_fit_start()
+    assert prepared == [rows]
+    assert model.teachers == ("unused", "UmazeGoalM", torch.device("cpu"))
+    inputs = rows.packed[..., :-1].flatten(0, 1)
+    torch.testing.assert_close(model.encoder.shift, inputs.mean(0) if standardise else torch.zeros(2 * S + A + 1))
+    torch.testing.assert_close(model.encoder.spread, inputs.std(0) if standardise else torch.ones(2 * S + A + 1))
 
 
 def test_policy_acts_with_the_students(student) -> None:

@@ -7,6 +7,8 @@ from torch import nn
 from mbml_lightning.algorithms import BCQ
 from mbml_lightning.algorithms.algorithm import move_towards
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
 def test_moves_the_target_and_not_the_online_network(rate: float) -> None:

@@ -12,6 +12,8 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms import SAC
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 K, B, S, A = 3, 6, 4, 2
 SETTINGS = {
     "num_tasks": K,

@@ -8,6 +8,8 @@ from torch.optim import Adam
 from mbml_lightning.algorithms import TransitionEnsemble
 from mbml_lightning.types import TaskBatch, Transitions
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 E, K, B = 4, 3, 5
 
 

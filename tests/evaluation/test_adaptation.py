@@ -104,7 +104,9 @@ def test_returns_are_sums_of_rewards(encoder):
     tasks = POINT.tasks("test")
     total = np.zeros((3, 2, 3))
     for e in range(3):
-        for (observations, *_), after in zip(policy.calls[20 * e :][:20], policy.calls[20 * e + 1 :][:19], strict=False):
+        for (observations, *_), after in zip(
+            policy.calls[20 * e :][:20], policy.calls[20 * e + 1 :][:19], strict=False
+        ):
             total[:, :, e] += -np.linalg.norm(after[0].numpy() - tasks[:3, None], axis=-1)
             assert observations.shape == (3, 2, 2)
     last = result.observations[:, :, -1]

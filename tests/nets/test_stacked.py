@@ -92,6 +92,19 @@ def test_one_adam_makes_the_updates_of_separate_ones(members: tuple[int, ...]) -
             torch.testing.assert_close(learned, expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("members", [(), (3,)])
+def test_the_output_layer_stays_exact_under_autocast(members: tuple[int, ...]) -> None:
+    """Hidden layers may be computed in bf16, values and actions may not."""
+    x = torch.randn(*members, B, 3).float()
+    for sizes, exact in (((3, 2), True), (SIZES, False)):
+        mlp = spread(MLP(sizes, members)).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = mlp(x)
+        assert y.dtype == torch.float32
+        assert torch.equal(y, mlp(x)) == exact
+        torch.testing.assert_close(y, mlp(x), rtol=0.05, atol=0.05)
+
+
 def test_members_do_not_touch_each_other() -> None:
     mlp = spread(MLP(SIZES, (3,)))
     mlp(torch.randn(3, B, 3))[1].sum().backward()

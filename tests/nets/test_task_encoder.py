@@ -93,17 +93,29 @@ def test_masked_rows_have_no_gradient() -> None:
         assert not x.grad[~mask].any()
 
 
-def test_a_row_that_is_not_a_number_is_never_silent() -> None:
-    """Even where it is masked: its gradient would be NaN whatever the product gave, so that the loss must tell."""
-    rows = factors(C)
-    rows.mean[1] = float("nan")
-    assert product(rows, torch.tensor([True, False, True, True, True])).mean.isnan().all()
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["mean", "variance"])
+def test_rows_that_are_no_numbers_are_masked_too_and_never_silent_otherwise(bad: float, part: str) -> None:
+    """As after the end of an episode, whose later steps nobody vouches for."""
+    rows, mask = factors(C), torch.tensor([True, False, True, True, True])
+    expected = product(rows, mask)
+    getattr(rows, part)[1] = bad
+    assert_equal(product(rows, mask), expected, rtol=0, atol=0)
+    if (part, bad) != ("variance", float("inf")):  # which says: this row knows nothing
+        assert not product(rows).mean.isfinite().any()
 
 
 def test_empty_product_is_the_prior() -> None:
-    empty = product(factors(2, C), torch.zeros(2, C, dtype=torch.bool))
-    assert torch.equal(empty.mean, torch.zeros(2, Z))
-    assert torch.equal(empty.variance, torch.ones(2, Z))
+    masked = product(factors(2, C), torch.zeros(2, C, dtype=torch.bool))
+    for empty in (masked, product(factors(2, 0)), product(factors(2, 0), torch.zeros(2, 0, dtype=torch.bool))):
+        assert torch.equal(empty.mean, torch.zeros(2, Z))
+        assert torch.equal(empty.variance, torch.ones(2, Z))
+
+
+def test_empty_product_has_no_gradient() -> None:
+    rows = Gaussian(*(x.requires_grad_() for x in factors(C)))
+    sum(x.sum() for x in product(rows, torch.zeros(C, dtype=torch.bool))).backward()
+    assert not any(x.grad.any() for x in rows)
 
 
 def test_prior_is_no_factor_of_a_product() -> None:
@@ -171,3 +183,41 @@ def test_variances_have_a_floor() -> None:
 def test_time_limits_and_ends_are_not_read() -> None:
     encoder, rows = TaskEncoder(4, 2, Z, [8]), transitions(C)
     assert_equal(encoder(rows), encoder(rows._replace(terminations=torch.ones(C))), rtol=0, atol=0)
+
+
+def columns(rows: Transitions) -> Tensor:
+    return torch.cat([rows.observations, rows.actions, rows.next_observations, rows.rewards.unsqueeze(-1)], -1)
+
+
+def test_standardised_encoder_sees_inputs_of_mean_zero_and_deviation_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, rows = TaskEncoder(4, 2, Z, [8]), transitions(2, 50)
+    rows = rows._replace(observations=5 + 3 * rows.observations, rewards=0.01 * rows.rewards - 2)
+    encoder.standardise(rows)
+    seen = []
+    monkeypatch.setattr(encoder.mlp, "forward", lambda x: seen.append(x) or torch.zeros(*x.shape[:-1], 2 * Z))
+    encoder(rows)
+    flat = seen[0].flatten(0, 1)
+    torch.testing.assert_close(flat.mean(0), torch.zeros(11), rtol=0, atol=1e-9)
+    torch.testing.assert_close(flat.std(0), torch.ones(11))
+    order = columns(rows).flatten(0, 1)
+    torch.testing.assert_close(flat * order.std(0) + order.mean(0), order, msg="each column by its own numbers")
+
+
+def test_standardisation_is_of_the_rows_once_given_and_travels_with_the_weights() -> None:
+    encoder, other, rows = TaskEncoder(4, 2, Z, [8]), TaskEncoder(4, 2, Z, [8]), transitions(30)
+    new = transitions(C)
+    before = encoder(new)
+    encoder.standardise(rows._replace(rewards=3 * rows.rewards + 1))
+    assert not torch.allclose(encoder(new).mean, before.mean)
+    shift, spread = columns(rows).mean(0), columns(rows).std(0)
+    shift[-1], spread[-1] = 3 * shift[-1] + 1, 3 * spread[-1]
+    y = encoder.mlp((columns(new) - shift) / spread)
+    torch.testing.assert_close(encoder(new).mean, y[:, :Z])
+    other.load_state_dict(encoder.state_dict())
+    assert_equal(other(new), encoder(new), rtol=0, atol=0)
+
+
+def test_inputs_that_never_change_are_no_division_by_zero() -> None:
+    encoder, rows = TaskEncoder(4, 2, Z, [8]), transitions(30)
+    encoder.standardise(rows._replace(rewards=torch.ones(30)))
+    assert all(x.isfinite().all() for x in encoder(rows))

@@ -1,0 +1,41 @@
+"""Collection: what is kept of it, and its learning curve."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mbml_lightning.data.online import episode_returns
+from mbml_lightning.data.store import read_store
+from mbml_lightning.envs import distribution
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5, width=32), st.sampled_from(["goes on", "ended", "time is up"])), min_size=1))
+def test_episode_returns_sum_each_finished_episode(steps):
+    expected, total = [], 0.0
+    for reward, what in steps:
+        total += reward
+        if what != "goes on":
+            expected.append(total)
+            total = 0.0
+    rewards = np.array([reward for reward, _ in steps], np.float32)
+    ended, time_is_up = (np.array([what == word for _, what in steps]) for word in ("ended", "time is up"))
+    assert episode_returns(rewards, ended, time_is_up) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_store_holds_what_was_collected(experiment):
+    store = read_store(experiment / "sac/seed-0/data", distribution="PointGoal")
+    family = distribution("PointGoal")
+    for record, task in zip(store.tasks, family.tasks("train"), strict=True):
+        f = record.fields
+        assert len(f["rewards"]) == 200
+        np.testing.assert_allclose(record.task, np.atleast_1d(task))
+        expected = family.reward(task, f["observations"], f["actions"], f["next_observations"])
+        np.testing.assert_allclose(f["rewards"], expected, rtol=1e-6)
+        assert np.flatnonzero(f["truncations"]).tolist() == list(range(19, 200, 20))
+        assert not f["terminations"].any()
+        same_episode = ~f["truncations"][:-1]
+        np.testing.assert_array_equal(f["next_observations"][:-1][same_episode], f["observations"][1:][same_episode])
+        assert not (f["next_observations"][:-1] == f["observations"][1:]).all(1)[~same_episode].any()
+        curve = record.collector["episode_returns"]
+        assert curve == pytest.approx([f["rewards"][i : i + 20].sum() for i in range(0, 200, 20)], rel=1e-5)
