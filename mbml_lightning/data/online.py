@@ -23,7 +23,14 @@ def episode_returns(
     """The collection's learning curve: returns of all finished episodes, in the order in which they were acted."""
     ends = np.flatnonzero(terminations | truncations) + 1
     totals = np.concatenate([[0.0], rewards.cumsum(dtype=np.float64)])
-    return np.diff(totals[np.concatenate([[0], ends])]).tolist()
+    returns: list[float] = np.diff(totals[np.concatenate([[0], ends])]).tolist()
+    return returns
+
+
+def task_record(index: int, task: np.ndarray, fields: dict[str, np.ndarray]) -> TaskRecord:
+    """What the store keeps of one task, with its learning curve."""
+    curve = episode_returns(fields["rewards"], fields["terminations"], fields["truncations"])
+    return TaskRecord(index, np.atleast_1d(task).tolist(), fields, {"episode_returns": curve})
 
 
 class OnlineDataModule(L.LightningDataModule):
@@ -111,9 +118,7 @@ class OnlineDataModule(L.LightningDataModule):
         fields["terminations"] = fields["terminations"].astype(bool)
         fields["truncations"] = self.truncations[:, : self.interactions].numpy()
         records = [
-            TaskRecord(
-                k, np.atleast_1d(task).tolist(), {name: np.ascontiguousarray(f[k]) for name, f in fields.items()}
-            )
+            task_record(k, task, {name: np.ascontiguousarray(f[k]) for name, f in fields.items()})
             for k, task in enumerate(self.tasks)
         ]
         family = self.family
