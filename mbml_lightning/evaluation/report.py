@@ -15,7 +15,7 @@ from rich.text import Text
 from mbml_lightning.evaluation.experiment import Experiment, Method, read_experiment
 from mbml_lightning.evaluation.page import duration, page
 from mbml_lightning.evaluation.results import write_text
-from mbml_lightning.evaluation.statistics import Estimate
+from mbml_lightning.evaluation.statistics import Estimate, mean_interval
 
 HEADER = ["Method", "Unseen tasks", "Train tasks", "Seeds", "Updates", "Training"]
 
@@ -119,4 +119,18 @@ def headline(experiment: Experiment) -> str:
     text += "".join(f", {other} {estimate.mean:.1f}" for other, estimate in others)
     stacks = [method for method in experiment.methods if method.name in ("bcq", "sac")]
     own = [f"{method.label} {e.mean:.1f}" for method in stacks if (e := method.estimate("train"))]
-    return text + (f"; each on its own train task, {' and '.join(own)}." if own else ".")
+    text += f"; each on its own train task, {' and '.join(own)}." if own else "."
+    return text + "".join(f" {sentence}" for sentence in differences(experiment))
+
+
+def differences(experiment: Experiment) -> list[str]:
+    """How much more the first method returns than each other one that adapts, on the same unseen tasks and seeds."""
+    adaptive = [method for method in experiment.methods if not method.is_reference]
+    sentences = []
+    for other in adaptive[1:]:
+        mine, theirs = adaptive[0].scores("test"), other.scores("test")
+        seeds = [[evaluation.seed for evaluation in method.evaluations] for method in (adaptive[0], other)]
+        if mine is not None and theirs is not None and seeds[0] == seeds[1]:
+            more = interval_text(mean_interval(mine - theirs))
+            sentences.append(f"On the same tasks and seeds it returns {more} more than {other.label}.")
+    return sentences
