@@ -115,7 +115,7 @@ def _mbml(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) ->
             TransitionEnsemble(distribution, num_tasks),
         )
         relabeller = EnsembleRelabeller(_checkpoint(ensemble, folder), _threshold(ensemble, rows))
-        relabeller.prepare(rows)
+        relabeller.prepare(rows, distribution)
         sizes = scale.encoder_hidden, scale.q_hidden, scale.generator_hidden, scale.perturbation_hidden
         teachers = _checkpoint(bcq, folder)
         mbml = MBML(distribution, teachers, relabeller, {"triplet": RelabelledTriplet()}, num_tasks, *sizes)

@@ -164,3 +164,12 @@ def test_version_and_help(capsys):
 def test_configs_name_no_machine():
     for path in ROOT.glob("conf/**/*.yaml"):
         assert not any(Path(word).is_absolute() for word in path.read_text().split())
+
+
+def test_an_ensemble_of_another_distribution_is_refused(capsys, tmp_path, experiment):
+    stranger = torch.load(experiment / "reward_ensemble/seed-0/last.ckpt", weights_only=True)
+    stranger["mbml"]["distribution"] = "UmazeGoalM"
+    torch.save(stranger, tmp_path / "stranger.ckpt")
+    words = [f"--model.relabeller.checkpoint={tmp_path}/stranger.ckpt", "--run", str(tmp_path)]
+    message = error_of(capsys, *command("mbml", experiment, *words))
+    assert "stranger.ckpt: distribution is UmazeGoalM, PointGoal is needed" in message

@@ -110,7 +110,7 @@ class MBML(Algorithm):
             self.encoder.standardise(rows.unpack(rows.packed))
         self.teachers = load_teachers(self.teacher_checkpoint, self.family.name, self.device)
         if self.relabeller is not None:
-            self.relabeller.prepare(rows)
+            self.relabeller.prepare(rows, self.family.name)
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
         """One step on L = L_triplet + L_Q + L_G + L_xi (Eq. 10)."""

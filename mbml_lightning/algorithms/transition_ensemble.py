@@ -1,6 +1,7 @@
 """Phase 1: ensembles that predict each task's rewards (Algorithm 2)."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -8,7 +9,6 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.nets.stacked import MLP
-from mbml_lightning.policies.gaussian import UniformPolicy
 from mbml_lightning.types import TaskBatch
 
 
@@ -60,6 +60,10 @@ class TransitionEnsemble(Algorithm):
         self.step(self.optimizer_list()[0], error.mean(-1).sum())
         return {"reward_loss": error.mean()}
 
-    def policy(self) -> UniformPolicy:
-        """An ensemble does not act."""
+    def policy(self) -> NoReturn:
+        """An ensemble does not act.
+
+        Raises:
+            TypeError: Always.
+        """
         raise TypeError("a TransitionEnsemble predicts rewards and does not act: evaluate another method")

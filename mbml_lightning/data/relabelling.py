@@ -29,8 +29,8 @@ class Relabelled(NamedTuple):
 class Relabeller(ABC):
     """Gives contexts of every task the rewards of every other task."""
 
-    def prepare(self, rows: Rows) -> None:
-        """Load what relabelling needs, to the device of ``rows``, once before training."""
+    def prepare(self, rows: Rows, distribution: str) -> None:
+        """Load what relabelling needs for this distribution, to the device of ``rows``, once before training."""
         return
 
     @abstractmethod
@@ -76,10 +76,14 @@ class EnsembleRelabeller(Relabeller):
     def __init__(self, checkpoint: str, threshold: float, precompute: bool = True) -> None:
         self.checkpoint, self.threshold, self.precompute = checkpoint, threshold, precompute
 
-    def prepare(self, rows: Rows) -> None:
-        """Load the ensemble and, if asked, relabel all rows."""
+    def prepare(self, rows: Rows, distribution: str) -> None:
+        """Load the ensemble and, if asked, relabel all rows.
+
+        Raises:
+            CheckpointError: If the checkpoint holds no ensemble of this distribution's tasks and dimensions.
+        """
         content = read_checkpoint(self.checkpoint)
-        check_made_by(content, method="TransitionEnsemble")
+        check_made_by(content, method="TransitionEnsemble", distribution=distribution)
         ensemble = MLP.from_state_dict(content["state_dict"], "ensemble.")
         if ensemble.members[1:] != rows.packed.shape[:1] or ensemble.sizes[0] != rows.observation_dim + rows.action_dim:
             raise CheckpointError(f"{self.checkpoint}: other tasks or dimensions than the data: train again")

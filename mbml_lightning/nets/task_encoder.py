@@ -38,10 +38,11 @@ class TaskEncoder(nn.Module):
         self.register_buffer("spread", torch.ones(inputs))
 
     def standardise(self, rows: Transitions) -> None:
-        """From now on give every input the mean 0 and deviation 1 that ``rows`` then have."""
+        """From now on give every input mean 0 and deviation 1 over ``rows``; constant ones only mean 0."""
         inputs = _columns(rows).flatten(0, -2)
         self.shift.copy_(inputs.mean(0))
-        self.spread.copy_(inputs.std(0).clamp_min(SMALLEST_SPREAD))
+        spread = inputs.std(0)
+        self.spread.copy_(torch.where(spread > SMALLEST_SPREAD, spread, 1.0))
 
     def forward(self, rows: Transitions) -> Gaussian:
         """Factors of rows (s, a, s', r) with any leading axes."""

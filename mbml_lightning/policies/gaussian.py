@@ -25,7 +25,7 @@ class GaussianPolicy:
 
     @property
     def noise_dim(self) -> int:
-        """One normal number an action dimension."""
+        """One normal number an action dimension, none to act with the mean."""
         return 0 if self.deterministic else self.action_dim
 
     def act(

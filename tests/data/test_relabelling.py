@@ -56,7 +56,7 @@ def relabeller(ensemble: MLP, threshold: float, rows: Rows, folder: Path, precom
     made = {"method": "TransitionEnsemble", "distribution": "UmazeGoalM"}
     torch.save({"state_dict": state, CHECKPOINT_KEY: made}, folder / "ensemble.ckpt")
     relabel = EnsembleRelabeller(str(folder / "ensemble.ckpt"), threshold, precompute)
-    relabel.prepare(rows)
+    relabel.prepare(rows, "UmazeGoalM")
     return relabel
 
 
