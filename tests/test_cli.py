@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import ROOT, TINY, command
+from commands import ROOT, TINY, command
 
 from mbml_lightning.cli import main
 from mbml_lightning.evaluation.results import Evaluation

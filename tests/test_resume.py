@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import command
+from commands import command
 
 from mbml_lightning import algorithms
 from mbml_lightning.cli import main

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from commands import ROOT
 
 SNAKEMAKE = [
     *("snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2", "--nolock", "--rerun-incomplete"),

@@ -423,7 +423,7 @@ def test_fitting_begins_with_teachers_relabeller_and_standardised_contexts(
 ) -> None:
     prepared, rows = [], Rows(5 + torch.randn(K, 50, 2 * S + A + 2), S, A, 50)
     scripted = Scripted(0.5)
-    monkeypatch.setattr(Scripted, "prepare", lambda self, rows: prepared.append(rows))
+    monkeypatch.setattr(Scripted, "prepare", lambda self, rows, distribution: prepared.append(rows))
     monkeypatch.setattr(mbml, "load_teachers", lambda *arguments: arguments)
     model = student(relabeller=scripted, standardise_context=standardise)
     model.trainer.datamodule = SimpleNamespace(rows=rows)

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import command
+from commands import command
 
 from mbml_lightning.algorithms import BCQ, MBML
 from mbml_lightning.evaluation.adaptation import Adaptation
