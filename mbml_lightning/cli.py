@@ -37,6 +37,8 @@ OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates 
 OmegaConf.register_resolver("minus", lambda a, b: a - b)
 OmegaConf.register_resolver("twice", lambda a: 2 * a)
 
+DESCRIPTION = "Multi-task batch RL with metric learning. Besides the commands below, `mbml report RUNS` compares runs."
+
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": -1,  # `max_steps` updates are the measure
     "check_val_every_n_epoch": None,  # `val_check_interval` counts blocks of updates
@@ -165,7 +167,7 @@ def lightning_command(words: Sequence[str] | None) -> None:
         save_config_kwargs={"overwrite": True},
         trainer_defaults=TRAINER_DEFAULTS | {"callbacks": [GracefulStop()]},
         parser_class=Parser,
-        parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
+        parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False, "description": DESCRIPTION},
         args=None if words is None else list(words),
     )
 

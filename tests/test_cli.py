@@ -154,7 +154,11 @@ def test_wandb_offline_by_one_flag(experiment, tmp_path, monkeypatch):
     assert (tmp_path / "run/metrics.jsonl").is_file()
 
 
-def test_version_and_help(capsys):
+def test_help_names_every_command_and_section(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(name in " ".join(text.split()) for name in ("fit", "validate", "mbml report RUNS"))
     with pytest.raises(SystemExit):
         main(["fit", "--help"])
     text = capsys.readouterr().out
