@@ -73,6 +73,8 @@ class OnlineDataModule(L.LightningDataModule):
         k = len(self.tasks)
         self.env = envs.make_vec_env(self.family.name, self.tasks, autoreset_mode=AutoresetMode.DISABLED)
         self.rows = Rows.empty(k, self.capacity, self.family.observation_dim, self.family.action_dim)
+        if self.trainer:
+            self.rows.packed = self.rows.packed.to(self.trainer.strategy.root_device)
         self.truncations = torch.zeros(k, self.capacity, dtype=torch.bool)
         self.episode = np.zeros(k, np.int64)
         self.episode_return = np.zeros(k)
@@ -113,7 +115,7 @@ class OnlineDataModule(L.LightningDataModule):
 
     def write_store(self, folder: Path, collector: dict[str, Any]) -> None:
         """Write the first ``interactions`` transitions of every task."""
-        t = self.rows.unpack(self.rows.packed[:, : self.interactions])
+        t = self.rows.unpack(self.rows.packed[:, : self.interactions].cpu())
         fields = {name: getattr(t, name).numpy() for name in t._fields}
         fields["terminations"] = fields["terminations"].astype(bool)
         fields["truncations"] = self.truncations[:, : self.interactions].numpy()

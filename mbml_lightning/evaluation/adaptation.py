@@ -81,7 +81,12 @@ def draw(
 
 @torch.no_grad()
 def adapt(
-    policy: Policy, encoder: TaskEncoder | None, family: TaskDistribution, protocol: AdaptationProtocol, chunk: Chunk
+    policy: Policy,
+    encoder: TaskEncoder | None,
+    family: TaskDistribution,
+    protocol: AdaptationProtocol,
+    chunk: Chunk,
+    device: torch.device | None = None,
 ) -> Adaptation:
     """Algorithm 5 on the tasks of ``chunk``: z from the prior first, then from all transitions so far.
 
@@ -91,10 +96,10 @@ def adapt(
         family: The task distribution.
         protocol: How often and with which seed.
         chunk: Which tasks and trials.
+        device: Where the networks are, the CPU if None.
     """
     tasks = family.tasks(chunk.split)[chunk.tasks.start : chunk.tasks.stop]
     env = make_vec_env(family.name, np.repeat(tasks, len(chunk.trials), 0))
-    device = next((p.device for p in encoder.parameters()), None) if encoder else None
     posterior, z = None, None
     factors: list[Gaussian] = []
     alive: list[Tensor] = []

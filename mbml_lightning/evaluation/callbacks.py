@@ -82,7 +82,7 @@ class OnlineEvaluation(Callback):
         method = cast(Evaluated, pl_module)
         chunks = list(self.chunks(method))
         mine = [
-            (chunk, adapt(method.policy(), method.encoder, method.family, self.protocol, chunk))
+            (chunk, adapt(method.policy(), method.encoder, method.family, self.protocol, chunk, pl_module.device))
             for chunk in chunks[trainer.global_rank :: trainer.world_size]
         ]
         results = merge(gather(mine, trainer.world_size))
