@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test nightly lint format clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: $(STAMP)  ## from nothing to the first figure (CORES=n, default: all)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto
+
+nightly: $(STAMP)  ## run the whole pipeline at tiny scale on every distribution
+	$(BIN)/python -m pytest -n auto -m nightly
 
 lint: $(STAMP)  ## check style, types and the layers of the package
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ from mbml_lightning.algorithms import BCQ, MBML, SAC, Algorithm, TransitionEnsem
 from mbml_lightning.algorithms.mbml import load_teachers
 from mbml_lightning.data.relabelling import EnsembleRelabeller, ensemble_prediction
 from mbml_lightning.data.rows import Rows
+from mbml_lightning.envs.random_physics import RandomPhysics
 from mbml_lightning.objectives.triplet import RelabelledTriplet
 from mbml_lightning.types import Scale, TaskBatch
 
@@ -110,11 +111,14 @@ def _mbml(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) ->
     """Teachers and ensembles come from checkpoints of untrained methods: an update costs the same."""
     device = rows.packed.device
     with tempfile.TemporaryDirectory() as folder:
-        bcq, ensemble = (
-            BCQ(distribution, num_tasks, scale.bcq_hidden, scale.vae_hidden),
-            TransitionEnsemble(distribution, num_tasks),
-        )
-        relabeller = EnsembleRelabeller(_checkpoint(ensemble, folder), _threshold(ensemble, rows))
+        bcq = BCQ(distribution, num_tasks, scale.bcq_hidden, scale.vae_hidden)
+        ensembles = [TransitionEnsemble(distribution, num_tasks)]
+        if isinstance(envs.distribution(distribution), RandomPhysics):
+            hidden = scale.next_state_hidden
+            ensembles.append(TransitionEnsemble(distribution, num_tasks, "next_observations", hidden=hidden))
+        arguments = [x for ensemble in ensembles for x in (_checkpoint(ensemble, folder), _threshold(ensemble, rows))]
+        relabeller = EnsembleRelabeller(*arguments)
+        del ensembles
         relabeller.prepare(rows, distribution)
         sizes = scale.encoder_hidden, scale.q_hidden, scale.generator_hidden, scale.perturbation_hidden
         teachers = _checkpoint(bcq, folder)
@@ -124,7 +128,7 @@ def _mbml(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) ->
 
 
 def _checkpoint(algorithm: Algorithm, folder: str) -> str:
-    path = f"{folder}/{type(algorithm).__name__}.ckpt"
+    path = f"{folder}/{type(algorithm).__name__}-{getattr(algorithm, 'target', '')}.ckpt"
     checkpoint: dict[str, Any] = {"state_dict": algorithm.state_dict(), "hyper_parameters": dict(algorithm.hparams)}
     attach(algorithm)
     algorithm.on_save_checkpoint(checkpoint)

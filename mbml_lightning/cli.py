@@ -1,4 +1,4 @@
-"""``mbml fit``, ``mbml validate`` and ``mbml report``: the LightningCLI of the package."""
+"""``mbml fit``, ``mbml validate``, ``mbml report`` and ``mbml envs``: the LightningCLI of the package."""
 
 import logging
 import sys
@@ -25,7 +25,7 @@ from mbml_lightning.algorithms.callbacks import GracefulStop, LastCheckpoint, Pr
 from mbml_lightning.algorithms.precision import use_fastest_float32
 from mbml_lightning.data.checkpoints import CheckpointError, read_checkpoint
 from mbml_lightning.data.store import StoreError
-from mbml_lightning.envs import DISTRIBUTIONS
+from mbml_lightning.envs import catalogue, distribution
 from mbml_lightning.evaluation.callbacks import OnlineEvaluation
 from mbml_lightning.evaluation.report import report
 from mbml_lightning.evaluation.results import ResultsError
@@ -37,7 +37,10 @@ OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates 
 OmegaConf.register_resolver("minus", lambda a, b: a - b)
 OmegaConf.register_resolver("twice", lambda a: 2 * a)
 
-DESCRIPTION = "Multi-task batch RL with metric learning. Besides the commands below, `mbml report RUNS` compares runs."
+DESCRIPTION = (
+    "Multi-task batch RL with metric learning. Besides the commands below, `mbml report RUNS` compares runs and "
+    "`mbml envs` lists the environments."
+)
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": -1,  # `max_steps` updates are the measure
@@ -97,10 +100,10 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse an unknown distribution in one line; read checkpoints without unpickling, unless asked otherwise."""
         config = self.config[self.subcommand]
-        if config.task.distribution not in DISTRIBUTIONS:
-            self.parser.error(
-                f"task.distribution is {config.task.distribution}: choose one of {', '.join(DISTRIBUTIONS)}"
-            )
+        try:
+            distribution(config.task.distribution)
+        except ValueError as error:
+            self.parser.error(f"task.distribution: {error}")
         if config.weights_only is None:
             config.weights_only = True
 
@@ -182,6 +185,8 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if words[:1] == ["report"]:
             report_command(words[1:])
+        elif words[:1] == ["envs"]:
+            catalogue.main(words[1:])
         else:
             lightning_command(None if args is None else words)
     except OmegaConfBaseException as error:

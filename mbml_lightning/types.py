@@ -23,6 +23,8 @@ class TaskSpec:
         collection_steps: Environment steps of SAC on each task, warm-up included.
         bcq_updates: Gradient updates of each task's BCQ.
         relabel_threshold: Standard deviation of the reward ensemble above which a transition is not relabelled.
+        next_state_threshold: The same of the next-state ensemble, its deviations averaged over the state's dimensions;
+            None where tasks share their physics, so that next states need no relabelling.
     """
 
     distribution: str
@@ -30,6 +32,7 @@ class TaskSpec:
     collection_steps: int
     bcq_updates: int
     relabel_threshold: float
+    next_state_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class Scale:
         vae_hidden: Hidden layers of BCQ's CVAE.
         bcq_lr: Learning rate of BCQ.
         ensemble_updates: Updates of the reward ensembles.
-        ensemble_lr: Learning rate of the reward ensembles.
+        next_state_updates: Updates of the next-state ensembles.
+        next_state_hidden: Hidden layers of a next-state ensemble's member.
+        ensemble_lr: Learning rate of both kinds of ensembles.
         mbml_updates: Updates of phase 2.
         encoder_hidden: Hidden layers of the task encoder.
         q_hidden: Hidden layers of Q_D.
@@ -77,6 +82,8 @@ class Scale:
     vae_hidden: list[int] = field(default_factory=lambda: [750, 750])
     bcq_lr: float = 3e-4
     ensemble_updates: int = 4_000
+    next_state_updates: int = 20_000
+    next_state_hidden: list[int] = field(default_factory=lambda: [256] * 6)
     ensemble_lr: float = 3e-4
     mbml_updates: int = 100_000
     encoder_hidden: list[int] = field(default_factory=lambda: [200] * 3)

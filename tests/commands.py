@@ -8,6 +8,7 @@ PHASES = {
     "sac": ["fit", "-c", str(ROOT / "conf/sac.yaml")],
     "bcq": ["fit", "-c", str(ROOT / "conf/bcq.yaml")],
     "reward_ensemble": ["fit", "-c", str(ROOT / "conf/reward_ensemble.yaml")],
+    "next_state_ensemble": ["fit", "-c", str(ROOT / "conf/next_state_ensemble.yaml")],
     "mbml": ["fit", "-c", str(ROOT / "conf/mbml.yaml")],
     "neither": ["fit", "-c", str(ROOT / "conf/mbml.yaml"), "-c", str(ROOT / "conf/ablation/neither.yaml")],
     "random": ["validate", "-c", str(ROOT / "conf/random.yaml")],

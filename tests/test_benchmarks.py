@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are scripts
 from benchmarks import environments, learners, matrix_products, measuring, step_time, trainer_overhead
 from benchmarks.agreement import check_agreement
 from benchmarks.references import REFERENCES
+from mbml_lightning import envs
 
 CPU = torch.device("cpu")
 
@@ -81,11 +82,12 @@ def test_variants_take_turns():
 
 
 def test_a_setting_ends_with_its_block():
+    before = torch.get_float32_matmul_precision()
     for setting in measuring.SETTINGS:
         with setting.active(CPU):
             assert torch.get_float32_matmul_precision() == setting.precision
             assert torch.is_autocast_enabled("cpu") == setting.autocast
-        assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == before
 
 
 def test_errors_of_products():
@@ -110,20 +112,58 @@ def test_step_time(tmp_path, capsys):
 
 
 def test_environments(tmp_path):
-    words = ["--copies", "3", "--threads", "1", "--horizon", "5", "--rounds", "1", "--output", str(tmp_path)]
-    environments.main(words)
+    words = ["--distributions", "HumanoidDirM", "WalkerParam", "--copies", "3", "--threads", "1", "--steps", "30"]
+    environments.main([*words, "--rounds", "1", "--output", str(tmp_path)])
     rows = columns(tmp_path / "environments-stepping.csv")
-    assert [row["stepping"] for row in rows][:2] == ["batch, no Python between", "batch, a call a step"]
-    assert float(rows[0]["% of no Python"]) == 100
+    assert [row["distribution"] for row in rows] == ["HumanoidDirM"] * 5 + ["WalkerParam"] * 5
+    assert [row["stepping"] for row in rows[:3]] == [
+        "batch, no Python between",
+        "batch, a call a step",
+        "TaskVectorEnv",
+    ]
+    assert [row["aim"] for row in rows[:5]] == ["", "", ">= 90 %", "", ""]
+    assert float(rows[0]["% of no Python"]) == 100 and float(rows[3]["times a loop"]) == 1
 
 
-def test_all_ways_of_stepping_end_alike_in_a_whole_episode():
-    goals = environments.FAMILY.tasks("train")[:3]
-    actions = np.random.default_rng(1).uniform(-environments.REACH, environments.REACH, (300, 3, 2))
-    first, *others = [way() for way in environments.episodes(goals, actions.astype(np.float32), 2).values()]
-    assert np.abs(first).max() > 1
-    for other in others:
-        np.testing.assert_array_equal(first, other)
+@pytest.fixture
+def walkers():
+    """Three walkers under different physics, who fall."""
+    family = envs.distribution("WalkerParam")
+    actions = np.random.default_rng(1).uniform(-1, 1, (50, 3, family.action_dim))
+    tasks = family.tasks("train")[:3]
+    env = envs.TaskVectorEnv(family, tasks, 1, "Disabled")
+    pieces = environments.record(env, actions)
+    assert len(pieces.lengths) > 6  # of 32 and 18 steps, if none fell
+    return pieces, family.simulation(tasks[pieces.copies], 2), actions
+
+
+def test_recorded_pieces_are_all_steps_of_all_copies(walkers):
+    pieces, _, actions = walkers
+    taken = [
+        (copy, t)
+        for copy, first, n in zip(pieces.copies, pieces.first, pieces.lengths, strict=True)
+        for t in range(first, first + n)
+    ]
+    assert sorted(taken) == [(copy, t) for copy in range(3) for t in range(len(actions))]
+
+
+def test_replay_without_python_goes_the_recorded_way_and_no_other(walkers):
+    pieces, simulation, actions = walkers
+    np.testing.assert_array_equal(environments.replay_pieces(simulation, pieces, actions, 4)(), pieces.ends)
+    for controls, substeps in ((-actions, 4), (actions, 3)):
+        other = environments.replay_pieces(simulation, pieces, controls, substeps)()
+        assert np.abs(other - pieces.ends).max() > 0.1
+
+
+@pytest.mark.parametrize(("name", "steps"), [("UmazeGoalM", 300), ("AntDir", 30), ("HalfCheetahVel", 30)])
+def test_all_ways_of_stepping_go_the_same_way(name, steps):
+    environments.ways(name, 3, 2, steps)
+
+
+def test_a_way_that_goes_elsewhere_is_noticed(monkeypatch):
+    monkeypatch.setattr(environments, "MAX_SPEED", 0.5)
+    with pytest.raises(AssertionError, match="one in a loop does not end where"):
+        environments.ways("UmazeGoalM", 3, 1, 30)
 
 
 def test_trainer_overhead(tmp_path):

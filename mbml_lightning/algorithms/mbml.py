@@ -11,7 +11,7 @@ from torch.optim import Adam
 from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.algorithms.bcq import BCQ
 from mbml_lightning.data.checkpoints import check_made_by, read_checkpoint
-from mbml_lightning.data.relabelling import Relabeller
+from mbml_lightning.data.relabelling import Relabelled, Relabeller
 from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, QFunction, clipped_noise
 from mbml_lightning.nets.task_encoder import TaskEncoder, product, sample
 from mbml_lightning.objectives import distillation
@@ -128,8 +128,9 @@ class MBML(Algorithm):
         if self.relabeller is None:
             own = self.encoder(batch.contexts)
             return ContextStep(own, None, None, product(own)), {}
-        rewards, kept = self.relabeller(batch.contexts, batch.context_index)
-        factors = self.encoder(under_every_task(batch.contexts, rewards))
+        relabelled = self.relabeller(batch.contexts, batch.context_index)
+        kept = relabelled.kept
+        factors = self.encoder(under_every_task(batch.contexts, relabelled))
         own = Gaussian(*(x.diagonal().movedim(-1, 0) for x in factors))
         pairs = max(kept[..., 0].numel() - len(kept), 1)
         logged = {"kept_fraction": kept.sum() / (pairs * kept.shape[-1])}
@@ -165,11 +166,12 @@ class MBML(Algorithm):
         return BCQPolicy(self.generator, self.perturbation, self.q, self.candidates, self.phi)
 
 
-def under_every_task(contexts: Transitions, rewards: Float[Tensor, "K K C"]) -> Transitions:
-    """Contexts c_j with the rewards of every task i, ``(K, K, C)``."""
-    k = len(rewards)
+def under_every_task(contexts: Transitions, relabelled: Relabelled) -> Transitions:
+    """Contexts c_j as every task i relabels them, ``(K, K, C)``; what it leaves alone is not copied."""
+    k = len(relabelled.rewards)
     s, a, _, next_s, termination = (x.expand(k, *x.shape) for x in contexts)
-    return Transitions(s, a, rewards, next_s, termination)
+    changed = relabelled.next_observations
+    return Transitions(s, a, relabelled.rewards, next_s if changed is None else changed, termination)
 
 
 def draw_rows(pool: Bool[Tensor, "K P"], count: int) -> Bool[Tensor, "K P"]:

@@ -1,23 +1,25 @@
-"""Phase 1: ensembles that predict each task's rewards (Algorithm 2)."""
+"""Phase 1: ensembles that predict each task's rewards or next states (Algorithm 2)."""
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor
 from torch.optim import Adam
 
 from mbml_lightning.algorithms.algorithm import Algorithm
+from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, check_made_by
 from mbml_lightning.nets.stacked import MLP
 from mbml_lightning.types import TaskBatch
 
 
 class TransitionEnsemble(Algorithm):
-    """E predictors of r(s, a) for each of K tasks.
+    """E predictors of r(s, a), or of s'(s, a), for each of K tasks.
 
     Args:
         distribution: Name of the task distribution.
         num_tasks: K, if fewer than all official training tasks.
+        target: What is predicted; next states where tasks differ in their physics, as themselves and not as changes.
         members: E; 1 for the "no ensemble" ablation.
         hidden: Hidden layers of a member.
         lr: Learning rate of Adam.
@@ -32,6 +34,7 @@ class TransitionEnsemble(Algorithm):
         self,
         distribution: str,
         num_tasks: int | None = None,
+        target: Literal["rewards", "next_observations"] = "rewards",
         members: int = 20,
         hidden: Sequence[int] = (128,),
         lr: float = 3e-4,
@@ -42,23 +45,38 @@ class TransitionEnsemble(Algorithm):
     ) -> None:
         super().__init__(distribution, num_tasks, updates_per_block, seed)
         self.save_hyperparameters()
+        self.target: Literal["rewards", "next_observations"] = target
         self.lr, self.minibatches = lr, members if independent_minibatches else 1
         self.batch_size = batch_size * self.minibatches
         inputs = self.family.observation_dim + self.family.action_dim
-        self.ensemble = MLP([inputs, *hidden, 1], members=(members, self.num_tasks))
+        outputs = 1 if target == "rewards" else self.family.observation_dim
+        self.ensemble = MLP([inputs, *hidden, outputs], members=(members, self.num_tasks))
 
     def configure_optimizers(self) -> Adam:
         """One Adam over all members of all tasks."""
         return self.adam(self.lr, self.ensemble)
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """Squared error, mean over transitions and sum over members and tasks."""
+        """Squared error, mean over transitions and predicted dimensions, sum over members and tasks."""
         t = batch.transitions
-        inputs = torch.cat([t.observations, t.actions], -1).unflatten(1, (self.minibatches, -1)).transpose(0, 1)
-        rewards = t.rewards.unflatten(1, (self.minibatches, -1)).transpose(0, 1)
-        error = (self.ensemble(inputs).squeeze(-1) - rewards).square()
-        self.step(self.optimizer_list()[0], error.mean(-1).sum())
-        return {"reward_loss": error.mean()}
+        target = t.rewards.unsqueeze(-1) if self.target == "rewards" else t.next_observations
+        inputs, target = (
+            x.unflatten(1, (self.minibatches, -1)).transpose(0, 1)
+            for x in (torch.cat([t.observations, t.actions], -1), target)
+        )
+        error = (self.ensemble(inputs) - target).square()
+        self.step(self.optimizer_list()[0], error.mean((-2, -1)).sum())
+        return {"reward_loss" if self.target == "rewards" else "next_state_loss": error.mean()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down what is predicted, too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CHECKPOINT_KEY]["target"] = self.target
+
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse one that predicts something else, too."""
+        super().check_checkpoint(checkpoint)
+        check_made_by(checkpoint, target=self.target)
 
     def policy(self) -> NoReturn:
         """An ensemble does not act.
@@ -66,4 +84,4 @@ class TransitionEnsemble(Algorithm):
         Raises:
             TypeError: Always.
         """
-        raise TypeError("a TransitionEnsemble predicts rewards and does not act: evaluate another method")
+        raise TypeError("a TransitionEnsemble predicts and does not act: evaluate another method")

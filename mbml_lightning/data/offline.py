@@ -37,7 +37,7 @@ class OfflineDataModule(L.LightningDataModule):
         family = envs.distribution(self.distribution)
         store = read_store(
             Path(self.store),
-            distribution=self.distribution,
+            distribution=family.name,
             observation_dim=family.observation_dim,
             action_dim=family.action_dim,
             verify=self.verify,

@@ -1,5 +1,6 @@
 """Relabelling of transitions from one task to another (Algorithm 3): what forces the encoder to read rewards."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -15,19 +16,21 @@ from mbml_lightning.types import Transitions
 
 
 class Relabelled(NamedTuple):
-    """Rewards that task i's reward function gives to task j's transitions.
+    """What task i makes of task j's transitions (s, a): c_{j->i} at ``[i, j]``; the diagonal holds what is true.
 
     Attributes:
-        rewards: ``(K, K, C)`` at ``[i, j]``; the diagonal holds the true rewards.
-        kept: Whether the rewards are trusted; False on the diagonal, which needs no relabelling.
+        rewards: ``(K, K, C)``.
+        kept: Whether they are trusted; False on the diagonal, which needs no relabelling.
+        next_observations: ``(K, K, C, S)``; None where tasks share their physics, so that next states stay.
     """
 
     rewards: Float[Tensor, "K K C"]
     kept: Bool[Tensor, "K K C"]
+    next_observations: Float[Tensor, "K K C S"] | None = None
 
 
 class Relabeller(ABC):
-    """Gives contexts of every task the rewards of every other task."""
+    """Gives contexts of every task the rewards, and maybe next states, of every other task."""
 
     def prepare(self, rows: Rows, distribution: str) -> None:
         """Load what relabelling needs for this distribution, to the device of ``rows``, once before training."""
@@ -45,75 +48,105 @@ class Relabeller(ABC):
 
 def ensemble_prediction(
     ensemble: MLP, s: Float[Tensor, "*n S"], a: Float[Tensor, "*n A"]
-) -> tuple[Float[Tensor, "*m"], Float[Tensor, "*m"]]:
-    """Mean and unbiased standard deviation over members of the reward predicted for (s, a); 0 for a single member."""
-    prediction = ensemble(torch.cat([s, a], -1)).squeeze(-1)
+) -> tuple[Float[Tensor, "*m D"], Float[Tensor, "*m"]]:
+    """What an ensemble predicts for (s, a), and how much its members disagree.
+
+    Returns:
+        The mean over members, and their unbiased standard deviation, averaged over the D predicted dimensions (one of
+        a reward); 0 for a single member.
+    """
+    prediction = ensemble(torch.cat([s, a], -1))
     mean = prediction.mean(0)
-    return mean, prediction.std(0) if len(prediction) > 1 else torch.zeros_like(mean)
+    return mean, (prediction.std(0) if len(prediction) > 1 else torch.zeros_like(mean)).mean(-1)
 
 
-def with_true_rewards(
-    rewards: Float[Tensor, "K K C"], kept: Bool[Tensor, "K K C"], true: Float[Tensor, "K C"]
-) -> Relabelled:
-    """Put each task's own rewards on the diagonal, which is not relabelled."""
-    diagonal = torch.eye(len(true), dtype=torch.bool, device=true.device).unsqueeze(-1)
-    return Relabelled(torch.where(diagonal, true, rewards), kept & ~diagonal)
+def with_truth(relabelled: Relabelled, contexts: Transitions) -> Relabelled:
+    """Put each task's own transitions on the diagonal, which is not relabelled."""
+    rewards, kept, next_s = relabelled
+    diagonal = torch.eye(len(rewards), dtype=torch.bool, device=rewards.device).unsqueeze(-1)
+    if next_s is not None:
+        next_s = torch.where(diagonal.unsqueeze(-1), contexts.next_observations, next_s)
+    return Relabelled(torch.where(diagonal, contexts.rewards, rewards), kept & ~diagonal, next_s)
 
 
 class EnsembleRelabeller(Relabeller):
     """Algorithm 3: the ensemble's mean, where its members agree.
 
     Args:
-        checkpoint: Checkpoint of a trained `TransitionEnsemble`.
+        checkpoint: Checkpoint of a trained `TransitionEnsemble` of rewards.
         threshold: Standard deviation below which a prediction is trusted (Table 2).
-        precompute: Relabel every stored transition once before training, K x K x N rewards, instead of each context
-            in every step. The rewards are the same, for the ensemble is frozen.
+        next_state_checkpoint: The same of next states, for tasks that differ in their physics.
+        next_state_threshold: Its threshold; None leaves next states as they are. Where both are asked, a transition is
+            trusted if both predictions are.
+        precompute: Relabel the rewards of every stored transition once before training, K x K x N numbers, instead of
+            those of each context in every step. They are the same, for the ensemble is frozen. Next states are always
+            predicted in the step: all of WalkerParam's would be 18 GB.
     """
 
-    CHUNK = 512
-    """Rows relabelled at once: few enough to stay in the cache."""
+    ACTIVATIONS = 1 << 24
+    """Numbers in a hidden layer of all members at once: rows are predicted in chunks that stay below, and in memory."""
 
-    def __init__(self, checkpoint: str, threshold: float, precompute: bool = True) -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        threshold: float,
+        next_state_checkpoint: str | None = None,
+        next_state_threshold: float | None = None,
+        precompute: bool = True,
+    ) -> None:
+        if next_state_threshold is not None and next_state_checkpoint is None:
+            raise ValueError("next_state_threshold is given, but no next_state_checkpoint: give both or neither")
         self.checkpoint, self.threshold, self.precompute = checkpoint, threshold, precompute
+        self.next_state_checkpoint, self.next_state_threshold = next_state_checkpoint, next_state_threshold
 
     def prepare(self, rows: Rows, distribution: str) -> None:
-        """Load the ensemble and, if asked, relabel all rows.
+        """Load the ensembles and, if asked, relabel all rewards.
 
         Raises:
-            CheckpointError: If the checkpoint holds no ensemble of this distribution's tasks and dimensions.
+            CheckpointError: If a checkpoint holds no such ensemble of this distribution's tasks and dimensions.
         """
-        content = read_checkpoint(self.checkpoint)
-        check_made_by(content, method="TransitionEnsemble", distribution=distribution)
-        ensemble = MLP.from_state_dict(content["state_dict"], "ensemble.")
-        if ensemble.members[1:] != rows.packed.shape[:1] or ensemble.sizes[0] != rows.observation_dim + rows.action_dim:
-            raise CheckpointError(f"{self.checkpoint}: other tasks or dimensions than the data: train again")
-        self.ensemble = ensemble.to(rows.packed.device).requires_grad_(False)
+        self.ensemble = load_ensemble(self.checkpoint, "rewards", rows, distribution)
+        if self.next_state_threshold is not None and self.next_state_checkpoint is not None:
+            self.dynamics = load_ensemble(self.next_state_checkpoint, "next_observations", rows, distribution)
         if self.precompute:
-            self._table, self._trusted = self._relabel_all(rows)
-
-    def _predict(self, contexts: Transitions) -> tuple[Tensor, Tensor]:
-        """Rewards of (K, C) rows under every task, and whether they are trusted, both ``(K, K, C)``."""
-        s, a = (x.flatten(0, 1) for x in (contexts.observations, contexts.actions))
-        mean, std = ensemble_prediction(self.ensemble, s, a)
-        shape = (len(mean), *contexts.rewards.shape)
-        return mean.view(shape), (std < self.threshold).view(shape)
+            t = rows.unpack(rows.packed[:, : rows.count])
+            self._table, self._trusted = self._predict(self.ensemble, self.threshold, t)
 
     @torch.no_grad()
-    def _relabel_all(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        size = max(1, self.CHUNK // len(rows.packed))
-        chunks = rows.packed[:, : rows.count].split(size, 1)
-        rewards, trusted = zip(*(self._predict(rows.unpack(chunk)) for chunk in chunks), strict=True)
-        return torch.cat(rewards, -1), torch.cat(trusted, -1)
+    def _predict(self, ensemble: MLP, threshold: float, t: Transitions) -> tuple[Tensor, Tensor]:
+        """Means ``(K, K, C, D)`` of (K, C) rows under every task, and whether they are trusted, ``(K, K, C)``."""
+        size = max(1, self.ACTIVATIONS // (math.prod(ensemble.members) * max(ensemble.sizes[1:])))
+        s, a = (x.flatten(0, 1).split(size) for x in (t.observations, t.actions))
+        mean, std = zip(*(ensemble_prediction(ensemble, *chunk) for chunk in zip(s, a, strict=True)), strict=True)
+        tasks, shape = ensemble.members[-1], t.rewards.shape
+        return torch.cat(mean, 1).view(tasks, *shape, -1), (torch.cat(std, 1) < threshold).view(tasks, *shape)
 
-    @torch.no_grad()
     def __call__(self, contexts: Transitions, index: Int[Tensor, "K C"]) -> Relabelled:
-        """Rewards of the contexts under every task's ensemble."""
+        """Rewards and next states of the contexts under every task's ensembles."""
         if self.precompute:
             every = index.expand(len(index), -1, -1)
-            rewards, kept = self._table.gather(-1, every), self._trusted.gather(-1, every)
+            rewards, kept = self._table.gather(-2, every.unsqueeze(-1)), self._trusted.gather(-1, every)
         else:
-            rewards, kept = self._predict(contexts)
-        return with_true_rewards(rewards, kept, contexts.rewards)
+            rewards, kept = self._predict(self.ensemble, self.threshold, contexts)
+        next_s = None
+        if self.next_state_threshold is not None:
+            next_s, known = self._predict(self.dynamics, self.next_state_threshold, contexts)
+            kept = kept & known
+        return with_truth(Relabelled(rewards.squeeze(-1), kept, next_s), contexts)
+
+
+def load_ensemble(checkpoint: str, target: str, rows: Rows, distribution: str) -> MLP:
+    """The frozen networks of a `TransitionEnsemble`'s checkpoint, to the device of ``rows``.
+
+    Raises:
+        CheckpointError: If it predicts something else, or is of other tasks or dimensions.
+    """
+    content = read_checkpoint(checkpoint)
+    check_made_by(content, method="TransitionEnsemble", distribution=distribution, target=target)
+    ensemble = MLP.from_state_dict(content["state_dict"], "ensemble.")
+    if ensemble.members[1:] != rows.packed.shape[:1] or ensemble.sizes[0] != rows.observation_dim + rows.action_dim:
+        raise CheckpointError(f"{checkpoint}: other tasks or dimensions than the data: train again")
+    return ensemble.to(rows.packed.device).requires_grad_(False)
 
 
 class OracleRelabeller(Relabeller):
@@ -133,5 +166,5 @@ class OracleRelabeller(Relabeller):
         tasks = family.tasks("train")[: self.num_tasks]
         tasks = tasks.reshape(len(tasks), 1, 1, *tasks.shape[1:])
         s, a, _, next_s, _ = (x.cpu().double().numpy() for x in contexts)
-        rewards = torch.as_tensor(family.reward(tasks, s, a, next_s)).to(contexts.rewards)
-        return with_true_rewards(rewards, torch.ones_like(rewards, dtype=torch.bool), contexts.rewards)
+        rewards = torch.as_tensor(family.reward(tasks, a, family.observed_outcomes(s, next_s))).to(contexts.rewards)
+        return with_truth(Relabelled(rewards, torch.ones_like(rewards, dtype=torch.bool)), contexts)

@@ -4,6 +4,7 @@ import functools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from importlib import resources
 from typing import Any, ClassVar
 
@@ -22,30 +23,62 @@ def official_tasks(name: str) -> dict[str, Any]:
     return entry
 
 
+def official_splits(
+    name: str, splits: Sequence[str] = ("train", "test", "ood")
+) -> dict[str, Float64[np.ndarray, "..."]]:
+    """Task sets of one distribution in that table, in new arrays."""
+    entry = official_tasks(name)
+    return {split: np.array(entry[split], dtype=np.float64) for split in splits}
+
+
+@dataclass(frozen=True)
 class TaskDistribution(ABC):
     """A family of tasks that share states, actions and horizon (Table 9 of the paper).
 
     The one place where a family is defined: the single environment, the vector environment and the relabelling
-    oracle all ask it. Arrays of tasks are ``(n, *task_shape)``, float64.
+    oracle all ask it. Arrays of tasks are ``(n, *task_shape)``, float64. A subclass is a frozen dataclass whose fields
+    are its options: decisions on which the paper is silent or differs from its code.
     """
 
-    name: ClassVar[str]
+    family: ClassVar[str]
+    """The paper's name, without options."""
     horizon: ClassVar[int]
     """Steps after which an episode is truncated."""
-    observation_dim: ClassVar[int]
     action_dim: ClassVar[int]
     task_shape: ClassVar[tuple[int, ...]]
     task_meaning: ClassVar[str]
     """What a task is and where it must lie, for error messages."""
-    frames_per_second: ClassVar[int]
-    """Control steps in a second of the simulated world."""
     copies_per_thread: ClassVar[int] = 32
     """With fewer copies than this for each thread, waking a thread costs more than it saves."""
 
     @property
+    def name(self) -> str:
+        """The family and the options that are not the defaults, ``AntDir+contact_forces=True``.
+
+        Stores, checkpoints and run folders carry it, so that what belongs to other options is refused.
+        """
+        return "+".join([self.family, *(f"{option}={value}" for option, value in self.options.items())])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that are not the defaults."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: values[field.name] for field in fields(self) if values[field.name] != field.default}
+
+    @property
     def env_id(self) -> str:
         """Gymnasium's id."""
-        return f"mbml/{self.name}-v0"
+        return f"mbml/{self.family}-v0"
+
+    @property
+    @abstractmethod
+    def observation_dim(self) -> int:
+        """S."""
+
+    @property
+    @abstractmethod
+    def frames_per_second(self) -> int:
+        """Control steps in a second of the simulated world, rounded."""
 
     @property
     def observation_space(self) -> Box:
@@ -74,29 +107,43 @@ class TaskDistribution(ABC):
     def reward_terms(
         self,
         tasks: Float[np.ndarray, "..."],
-        observations: Float[np.ndarray, "... S"],
         actions: Float[np.ndarray, "... A"],
-        next_observations: Float[np.ndarray, "... S"],
+        outcomes: Float[np.ndarray, "... O"],
     ) -> RewardTerms:
-        """The named terms whose sum is R(s, a, s') under a task; leading axes broadcast as in NumPy.
+        """The named terms whose sum is the reward of a transition under a task; leading axes broadcast as in NumPy.
 
-        To ask K tasks about the same transitions ``(N, S)``, give tasks as ``(K, 1, *task_shape)``.
+        To ask K tasks about the same transitions ``(N, .)``, give tasks as ``(K, 1, *task_shape)``.
+
+        Args:
+            tasks: Whose reward is asked for.
+            actions: In [-1, 1].
+            outcomes: What the simulation measured of the step, see :meth:`Simulation.outcomes`.
         """
 
     @abstractmethod
     def simulation(self, tasks: Float64[np.ndarray, "..."], num_threads: int) -> Simulation:
         """As many copies as tasks, copy i under ``tasks[i]``."""
 
+    def observed_outcomes(
+        self, observations: Float[np.ndarray, "... S"], next_observations: Float[np.ndarray, "... S"]
+    ) -> Float64[np.ndarray, "... O"]:
+        """The outcomes of stored transitions, where states tell them.
+
+        Raises:
+            ValueError: The reward is of something that states do not hold, such as a robot's place in the world.
+        """
+        raise ValueError(
+            f"{self.name}: its reward depends on more than (s, a, s'), so stored transitions do not tell it"
+        )
+
     def reward(
         self,
         tasks: Float[np.ndarray, "..."],
-        observations: Float[np.ndarray, "... S"],
         actions: Float[np.ndarray, "... A"],
-        next_observations: Float[np.ndarray, "... S"],
+        outcomes: Float[np.ndarray, "... O"],
     ) -> Float64[np.ndarray, "..."]:
-        """R(s, a, s'), the sum of :meth:`reward_terms`."""
-        terms = self.reward_terms(tasks, observations, actions, next_observations)
-        return functools.reduce(np.add, terms.values())
+        """The reward, the sum of :meth:`reward_terms`."""
+        return functools.reduce(np.add, self.reward_terms(tasks, actions, outcomes).values())
 
     def tasks(self, split: str) -> Float64[np.ndarray, "..."]:
         """The official set ``split``: "train", "test" (on which the paper reports) or "ood" where there is one.
@@ -126,5 +173,7 @@ class TaskDistribution(ABC):
         good = finite & self.contains(np.where(np.isfinite(array), array, 0.0))
         if not good.all():
             first = int(np.argmin(good))
-            raise ValueError(f"{self.name}: task {first} is {array[first].tolist()}, expected {self.task_meaning}")
+            bad = array[first]
+            value = f"is {bad.tolist()}" if bad.size <= 4 else f"has values from {bad.min():.4g} to {bad.max():.4g}"
+            raise ValueError(f"{self.name}: task {first} {value}, expected {self.task_meaning}")
         return array

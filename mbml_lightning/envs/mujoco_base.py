@@ -15,24 +15,34 @@ class MujocoSimulation(Simulation):
     """``n`` copies of one MuJoCo model.
 
     ``qpos`` and ``qvel`` are live views of the copies' states: what is written there is the state. A family whose
-    tasks change the physics writes its model fields through ``self.batch.expand(field)``, one row for each copy;
-    other features are bound with ``self.batch.bind(field)``.
+    tasks change the physics writes its model fields through ``self.batch.expand(field)``, one row for each copy.
+    ``derived`` holds what MuJoCo computes from the state, such as places of bodies. After a step these are those of
+    its last physics step, so they lag the state a little, as in Gymnasium's environments.
 
     Args:
         model: The system that all copies share.
         tasks: One for each copy.
         num_threads: MuJoCo's threads; the trajectories do not depend on it.
         frame_skip: Physics steps in one control step.
+        derived: Names of the derived fields that are kept.
     """
 
     def __init__(
-        self, model: mujoco.MjModel, tasks: Float64[np.ndarray, "..."], num_threads: int, frame_skip: int = 1
+        self,
+        model: mujoco.MjModel,
+        tasks: Float64[np.ndarray, "..."],
+        num_threads: int,
+        frame_skip: int = 1,
+        derived: Sequence[str] = (),
     ) -> None:
         super().__init__(tasks)
         self.batch = Batch(model, nsim=len(tasks), nthread=num_threads)
         self.qpos: Float64[np.ndarray, "n nq"] = self.batch.bind("qpos")
         self.qvel: Float64[np.ndarray, "n nv"] = self.batch.bind("qvel")
         self._controls = self.batch.bind("ctrl")
+        self._computed = {name: self.batch.bind(name) for name in derived}
+        self.derived: dict[str, Float64[np.ndarray, "n ..."]] = {}
+        self._keep_derived()
         low, self._control_reach = model.actuator_ctrlrange.T.copy()
         if np.any(low != -self._control_reach):
             raise ValueError("the actuators' ranges must be symmetric: an action of 0 is no force")
@@ -54,19 +64,27 @@ class MujocoSimulation(Simulation):
         for copy in copies:
             self.qpos[copy], self.qvel[copy] = self.draw_start(generators[copy])
         self.batch.forward(copies)
+        for name, values in self._computed.items():  # those of the other copies stay as they are
+            self.derived[name][copies] = values[copies]
 
     def step(self, actions: Float64[np.ndarray, "n A"]) -> None:
         """Map the actions to the actuators' range and step ``frame_skip`` times."""
         self._controls[...] = actions * self._control_reach
         self.batch.step(nstep=self._frame_skip)
+        self._keep_derived()
+
+    def _keep_derived(self) -> None:
+        """Copies, because MuJoCo's own cannot be set back when a state is."""
+        self.derived = {name: values.copy() for name, values in self._computed.items()}
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """MuJoCo's whole integration state: time, positions, velocities, controls, warm start."""
-        return {"physics": self.batch.state.copy()}
+        """MuJoCo's whole integration state (time, positions, velocities, controls, warm start) and derived fields."""
+        return {"physics": self.batch.state.copy(), **{name: values.copy() for name, values in self.derived.items()}}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         """Write all copies' states."""
         self.batch.state[...] = state["physics"]
+        self.derived = {name: state[name].copy() for name in self._computed}
 
     def render(self, copy: int) -> UInt8[np.ndarray, "height width 3"]:
         """A picture from the model's first camera.

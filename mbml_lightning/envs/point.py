@@ -1,6 +1,7 @@
 """PointGoal: a point on a plane is sent to a goal on an arc, the toy of Figure 1 and of the fast tests."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
@@ -18,16 +19,6 @@ OFFICIAL_ANGLES = {
     "test": (22.5, 67.5, 112.5, 157.5),
     "ood": (-45.0, -22.5, 202.5, 225.0),
 }
-
-
-def distance_reward(goals: Float[np.ndarray, "..."], next_observations: Float[np.ndarray, "... 2"]) -> RewardTerms:
-    """r = -||xy' - g||_2.
-
-    Not exp(-distance): a point that stays at its goal then earns 0 instead of 1 for ever, so that the value of
-    acting well is a short sum (about -5) and not 1 / (1 - discount) = 100, and critics converge in few backups.
-    """
-    offset = np.subtract(next_observations, goals, dtype=np.float64)
-    return {"reward_goal": -np.hypot(offset[..., 0], offset[..., 1])}
 
 
 class PointSimulation(Simulation):
@@ -50,14 +41,9 @@ class PointSimulation(Simulation):
         """Positions."""
         return self._positions.astype(np.float32)
 
-    def reward_terms(
-        self,
-        observations: Float32[np.ndarray, "n 2"],
-        actions: Float64[np.ndarray, "n 2"],
-        next_observations: Float32[np.ndarray, "n 2"],
-    ) -> RewardTerms:
-        """Of what is observed, so that an oracle computes the same numbers from stored transitions."""
-        return distance_reward(self.tasks, next_observations)
+    def outcomes(self, next_observations: Float32[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
+        """The position after the step, as observed."""
+        return next_observations.astype(np.float64)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Positions in full precision."""
@@ -76,10 +62,11 @@ class PointSimulation(Simulation):
         return picture
 
 
+@dataclass(frozen=True)
 class PointGoal(TaskDistribution):
     """Goals on the upper half of the unit circle; the start is its centre. It never terminates."""
 
-    name = "PointGoal"
+    family = "PointGoal"
     horizon = 20
     observation_dim = 2
     action_dim = 2
@@ -104,12 +91,22 @@ class PointGoal(TaskDistribution):
     def reward_terms(
         self,
         tasks: Float[np.ndarray, "..."],
-        observations: Float[np.ndarray, "... 2"],
         actions: Float[np.ndarray, "... 2"],
-        next_observations: Float[np.ndarray, "... 2"],
+        outcomes: Float[np.ndarray, "... 2"],
     ) -> RewardTerms:
-        """Minus the distance to the goal after the step."""
-        return distance_reward(tasks, next_observations)
+        """r = -||xy' - g||_2.
+
+        Not exp(-distance): a point that stays at its goal then earns 0 instead of 1 for ever, so that the value of
+        acting well is a short sum (about -5) and not 1 / (1 - discount) = 100, and critics converge in few backups.
+        """
+        offset = np.subtract(outcomes, tasks, dtype=np.float64)
+        return {"reward_goal": -np.hypot(offset[..., 0], offset[..., 1])}
+
+    def observed_outcomes(
+        self, observations: Float[np.ndarray, "... 2"], next_observations: Float[np.ndarray, "... 2"]
+    ) -> Float64[np.ndarray, "... 2"]:
+        """The position after the step."""
+        return next_observations.astype(np.float64)
 
     def simulation(self, tasks: Float64[np.ndarray, "n 2"], num_threads: int) -> PointSimulation:
         """Points, each with its own goal; NumPy uses no threads here."""

@@ -32,13 +32,11 @@ class Simulation(ABC):
         """The states, in a new array."""
 
     @abstractmethod
-    def reward_terms(
-        self,
-        observations: Float32[np.ndarray, "n S"],
-        actions: Float64[np.ndarray, "n A"],
-        next_observations: Float32[np.ndarray, "n S"],
-    ) -> RewardTerms:
-        """The named terms of the reward of the step just taken, each (n,)."""
+    def outcomes(self, next_observations: Float32[np.ndarray, "n S"]) -> Float64[np.ndarray, "n O"]:
+        """What rewards are made of, beside the action: measured of the step just taken, the same under every task.
+
+        A velocity, a place, a cost of contacts; its family's ``reward_terms`` says which and in what order.
+        """
 
     def terminated(self, next_observations: Float32[np.ndarray, "n S"]) -> Bool[np.ndarray, " n"]:
         """Which copies are in a terminal state; none, unless a system says otherwise."""

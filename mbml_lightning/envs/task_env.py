@@ -22,15 +22,20 @@ class TaskEnv(gym.Env[np.ndarray, np.ndarray]):
         name: Of the distribution.
         task: Of shape ``task_shape``; the first training task if None.
         render_mode: None or "rgb_array".
+        options: Of the distribution.
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(
-        self, name: str, task: float | Sequence[Any] | np.ndarray | None = None, render_mode: str | None = None
+        self,
+        name: str,
+        task: float | Sequence[Any] | np.ndarray | None = None,
+        render_mode: str | None = None,
+        **options: Any,
     ) -> None:
-        self.distribution = distribution(name)
-        tasks = self.distribution.tasks("train")[:1] if task is None else np.asarray(task)[None]
+        self.distribution = distribution(name, **options)
+        tasks = self.distribution.tasks("train")[:1] if task is None else [task]
         self.copies = TaskVectorEnv(self.distribution, tasks, 1, AutoresetMode.DISABLED, render_mode)
         self.task = self.copies.tasks[0]
         self.metadata = {**TaskEnv.metadata, "render_fps": self.distribution.frames_per_second}

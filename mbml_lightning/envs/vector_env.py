@@ -127,8 +127,8 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise RuntimeError(f"copies {np.flatnonzero(over).tolist()} must be reset before they are stepped")
         self._simulation.step(actions)
         self._elapsed += 1
-        observations, self._observations = self._observations, self._simulation.observe()
-        terms = self._simulation.reward_terms(observations, actions, self._observations)
+        self._observations = self._simulation.observe()
+        terms = self.distribution.reward_terms(self.tasks, actions, self._simulation.outcomes(self._observations))
         terminations = self._simulation.terminated(self._observations)
         truncations = self._elapsed >= self.distribution.horizon
         if over is not None:  # these were to be reset in place of a step: undo what the step did to them

@@ -44,7 +44,7 @@ class Adaptation(NamedTuple):
 
     Attributes:
         returns: Undiscounted, ``(tasks, trials, episodes)``.
-        observations: The first trial's, ``(tasks, episodes, T + 1, S)``.
+        observations: The first trial's, ``(tasks, episodes, horizon + 1, S)``; after an early end the last one stays.
     """
 
     returns: Float64[np.ndarray, "K T E"]
@@ -119,7 +119,8 @@ def adapt(
             posterior = infer(factors, alive, protocol.max_context)
     env.close()
     returns = torch.stack([(x.transitions.rewards * x.alive).sum(-1) for x in episodes], -1)
-    return Adaptation(returns.double().cpu().numpy(), np.stack([first_trial(x) for x in episodes], 1))
+    paths = [first_trial(episode, family.horizon) for episode in episodes]
+    return Adaptation(returns.double().cpu().numpy(), np.stack(paths, 1))
 
 
 def infer(factors: list[Gaussian], alive: list[Tensor], max_context: int | None) -> Gaussian:
@@ -160,8 +161,10 @@ def run_episode(
     return Episode(Transitions(*(x.float() for x in columns[:5])), columns[5])
 
 
-def first_trial(episode: Episode) -> Float[np.ndarray, "K T1 S"]:
+def first_trial(episode: Episode, horizon: int) -> Float[np.ndarray, "K T1 S"]:
     """Observations of the first trial, the last one repeated after an early end."""
     t = episode.transitions
     s = torch.cat([t.observations[:, 0], t.next_observations[:, 0, -1:]], 1).cpu().numpy()
-    return s
+    lengths = episode.alive[:, 0].sum(-1, keepdim=True).cpu().numpy()
+    path: Float[np.ndarray, "K T1 S"] = np.take_along_axis(s, np.minimum(np.arange(horizon + 1), lengths)[..., None], 1)
+    return path

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.evaluation.adaptation import Adaptation, AdaptationProtocol, Chunk, adapt
-from mbml_lightning.evaluation.results import Evaluation, Split
+from mbml_lightning.evaluation.results import Evaluation, Split, save_trajectories
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.types import Policy
 
@@ -168,14 +168,6 @@ def merge(items: list[tuple[Chunk, Adaptation]]) -> dict[str, Adaptation]:
         returns = np.concatenate([np.concatenate([r.returns for r in row], 1) for row in rows])
         merged[split] = Adaptation(returns, np.concatenate([row[0].observations for row in rows]))
     return merged
-
-
-def save_trajectories(path: Path, observations: dict[str, np.ndarray]) -> None:
-    """Write the first trials' observations, under a temporary name first."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
-        np.savez(file, **observations)  # type: ignore[arg-type]
-    temporary.replace(path)
 
 
 def made_by() -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from mbml_lightning.evaluation.metrics import Metrics
+from mbml_lightning.evaluation.normalisation import Reference, normalised, reference
 from mbml_lightning.evaluation.results import Evaluation, ResultsError, load_trajectories
 from mbml_lightning.evaluation.statistics import Estimate, counted_return, mean_interval
 
@@ -20,7 +21,7 @@ DESCRIPTIONS = {
     "random": "actions drawn uniformly",
 }
 REFERENCES = ("bcq", "sac", "random")
-NOT_ACTING = ("reward_ensemble",)
+NOT_ACTING = ("reward_ensemble", "next_state_ensemble")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,16 @@ class Method:
         """Mean of ``scores`` with its interval."""
         scores = self.scores(split)
         return None if scores is None else mean_interval(scores)
+
+    def normalised(self, split: str) -> Estimate | None:
+        """Mean of the normalised ``scores`` with its interval; None where there are no references."""
+        scores, between = self.scores(split), self.reference(split)
+        return None if scores is None or between is None else mean_interval(normalised(scores, between))
+
+    def reference(self, split: str) -> Reference | None:
+        """What 0 and 100 are on the evaluated tasks."""
+        first = next((e for e in self.evaluations if split in e.splits), None)
+        return None if first is None else reference(first.distribution, split, first.splits[split].tasks)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from mbml_lightning import envs
 from mbml_lightning.evaluation import pictures, plane
 from mbml_lightning.evaluation.experiment import DESCRIPTIONS, Experiment, Method, Run
 
-PLANAR = ("UmazeGoalM", "PointGoal")
+PLANAR = ("UmazeGoalM", "MazeMedium", "PointGoal", "AntGoal")
 # The colours of page.html: background, text, lines.
 LIGHT = ("#ffffff", "#1f242c", "#dfe3e8")
 DARK = ("#15181d", "#d9dde3", "#343a43")
@@ -65,6 +65,9 @@ def _meaning(experiment: Experiment) -> str:
         return ""
     counted = f"episodes {evaluation.uncounted + 1} to {evaluation.episodes} of {evaluation.trials} trials a task"
     text = f"Mean return of {counted}, the first episode acted from the prior, and its 95% bootstrap interval. "
+    between = next((r for method in experiment.methods if (r := method.reference("test"))), None)
+    if between:
+        text += f"Normalised: on unseen tasks, 0 is random and 100 SAC ({between.source}). "
     if max(len(method.evaluations) for method in experiment.methods) == 1:
         return text + "One seed: the interval says what other tasks would change, not what another training would."
     return text + "The interval covers other tasks and, where there are several seeds, other trainings."
@@ -101,8 +104,9 @@ def _adaptation(experiment: Experiment) -> str:
 
 def _geometry(experiment: Experiment) -> tuple[bool, Float[np.ndarray, "W 4"] | None]:
     """Whether the first two observations are a position in the plane, and the walls in it."""
-    name = experiment.evaluation.distribution if experiment.evaluation else ""
-    return (True, getattr(envs.distribution(name), "walls", None)) if name in PLANAR else (False, None)
+    family = envs.distribution(experiment.evaluation.distribution) if experiment.evaluation else None
+    planar = family is not None and family.family in PLANAR
+    return planar, getattr(family, "walls", None)
 
 
 def _figure(draw: Callable[[], Figure | None], caption: str, source: str) -> str:

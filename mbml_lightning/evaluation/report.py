@@ -17,7 +17,7 @@ from mbml_lightning.evaluation.page import duration, page
 from mbml_lightning.evaluation.results import write_text
 from mbml_lightning.evaluation.statistics import Estimate, mean_interval
 
-HEADER = ["Method", "Unseen tasks", "Train tasks", "Seeds", "Updates", "Training"]
+HEADER = ["Method", "Unseen tasks", "Normalised", "Train tasks", "Seeds", "Updates", "Training"]
 
 
 def report(runs: list[Path], output: Path | None = None) -> None:
@@ -36,7 +36,7 @@ def report(runs: list[Path], output: Path | None = None) -> None:
     cells = [row.cells() for row in rows]
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output.with_suffix(".csv"), _csv(rows))
-    write_text(output.with_suffix(".md"), _markdown([HEADER, ["---"] + ["---:"] * 5, *cells]))
+    write_text(output.with_suffix(".md"), _markdown([HEADER, ["---"] + ["---:"] * 6, *cells]))
     write_text(output, page(experiment, headline(experiment), HEADER, cells))
     _print(cells, experiment.problems, output)
 
@@ -46,6 +46,7 @@ class Row(NamedTuple):
 
     method: Method
     test: Estimate | None
+    normalised: Estimate | None
     train: Estimate | None
     seeds: int
     updates: str
@@ -54,8 +55,8 @@ class Row(NamedTuple):
     def cells(self) -> list[str]:
         """The row for a reader, as in ``HEADER``."""
         if not self.seeds:
-            return [self.method.label, "not finished", "not finished", "0", "", ""]
-        shown = [interval_text(estimate) for estimate in (self.test, self.train)]
+            return [self.method.label, "not finished", "", "not finished", "0", "", ""]
+        shown = [interval_text(estimate) for estimate in (self.test, self.normalised, self.train)]
         started = len(self.method.runs)
         seeds = str(self.seeds) if self.seeds == started else f"{self.seeds} of {started}"
         return [self.method.label, *shown, seeds, self.updates, duration(self.seconds)]
@@ -65,7 +66,8 @@ def _row(method: Method) -> Row:
     updates = "/".join(f"{step:,}" for step in sorted({e.step for e in method.evaluations}))
     seconds = [s for run in method.runs if run.evaluation and not isnan(s := run.training_seconds)]
     mean = sum(seconds) / len(seconds) if seconds else None
-    return Row(method, method.estimate("test"), method.estimate("train"), len(method.evaluations), updates, mean)
+    estimates = method.estimate("test"), method.normalised("test"), method.estimate("train")
+    return Row(method, *estimates, len(method.evaluations), updates, mean)
 
 
 def interval_text(estimate: Estimate | None) -> str:
@@ -79,10 +81,10 @@ def interval_text(estimate: Estimate | None) -> str:
 def _csv(rows: Sequence[Row]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    ends = [f"{split}_{part}" for split in ("test", "train") for part in Estimate._fields]
+    ends = [f"{score}_{part}" for score in ("test", "normalised", "train") for part in Estimate._fields]
     writer.writerow(["method", *ends, "seeds", "updates", "training_seconds"])
     for row in rows:
-        numbers = [*(row.test or [""] * 3), *(row.train or [""] * 3)]
+        numbers = [x for estimate in (row.test, row.normalised, row.train) for x in estimate or [""] * 3]
         seconds = "" if row.seconds is None else row.seconds
         writer.writerow([row.method.name, *numbers, row.seeds, row.updates.replace(",", ""), seconds])
     return file.getvalue()

@@ -13,7 +13,7 @@ from torch.optim import Adam
 from mbml_lightning.algorithms import BCQ, MBML, mbml
 from mbml_lightning.algorithms.mbml import Teachers, draw_rows, load_teachers, under_every_task
 from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError
-from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, Relabeller, with_true_rewards
+from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, Relabeller, with_truth
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.nets.stacked import MLP
 from mbml_lightning.objectives import triplet
@@ -50,7 +50,7 @@ class Scripted(Relabeller):
         self.trusted[0, 1] = False  # a pair without rows
 
     def __call__(self, contexts: Transitions, index: Tensor) -> Relabelled:
-        return with_true_rewards(self.rewards, self.trusted, contexts.rewards)
+        return with_truth(Relabelled(self.rewards, self.trusted), contexts)
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def test_kl_may_be_averaged_over_tasks_instead(student, batch) -> None:
 
 def test_relabelled_contexts_have_the_states_and_actions_of_j_and_rewards_of_i(transitions) -> None:
     contexts, rewards = transitions(K, C), torch.randn(K, K, C)
-    both = under_every_task(contexts, rewards)
+    both = under_every_task(contexts, Relabelled(rewards, rewards > 0))
     for i in range(K):
         for j in range(K):
             assert torch.equal(both.rewards[i, j], rewards[i, j])

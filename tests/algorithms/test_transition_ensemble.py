@@ -13,32 +13,32 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 E, K, B = 4, 3, 5
 
 
-def ensemble(make, independent: bool) -> TransitionEnsemble:
-    settings = {"hidden": (8,), "lr": 1e-2, "batch_size": B, "independent_minibatches": independent}
+def ensemble(make, independent: bool, target: str = "rewards") -> TransitionEnsemble:
+    settings = {"hidden": (8,), "lr": 1e-2, "batch_size": B, "independent_minibatches": independent, "target": target}
     return make(TransitionEnsemble, num_tasks=K, members=E, **settings)
 
 
-def rows_of(member: int, t: Transitions, k: int, independent: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The (s, a) and rewards of task k that one member learns from."""
+def rows_of(member: int, t: Transitions, k: int, independent: bool, target: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The (s, a) and rewards or next states of task k that one member learns from."""
     mine = slice(member * B, (member + 1) * B) if independent else slice(None)
-    return torch.cat([t.observations[k, mine], t.actions[k, mine]], 1), t.rewards[k, mine]
+    return torch.cat([t.observations[k, mine], t.actions[k, mine]], 1), getattr(t, target)[k, mine].view(B, -1)
 
 
+@pytest.mark.parametrize("target", ["rewards", "next_observations"])
 @pytest.mark.parametrize("independent", [False, True])
-def test_update_equals_separate_updates(make, batch, separate, assert_same, independent: bool) -> None:
-    model = ensemble(make, independent)
+def test_update_equals_separate_updates(make, batch, separate, assert_same, independent: bool, target: str) -> None:
+    model = ensemble(make, independent, target)
     assert model.batch_size == B * (E if independent else 1)
     nets = {(e, k): separate(model.ensemble, e, k) for e in range(E) for k in range(K)}
     optimizers = {index: Adam(net.parameters(), 1e-2) for index, net in nets.items()}
     for _ in range(4):
         data = batch(K, model.batch_size)
-        loss = model.update(data)["reward_loss"]
+        loss = model.update(data)["reward_loss" if target == "rewards" else "next_state_loss"]
         errors = []
         for (e, k), net in nets.items():
-            x, r = rows_of(e, data.transitions, k, independent)
-            assert len(r) == B
+            x, y = rows_of(e, data.transitions, k, independent, target)
             optimizers[e, k].zero_grad()
-            error = F.mse_loss(net(x)[:, 0], r)
+            error = F.mse_loss(net(x), y)
             error.backward()
             optimizers[e, k].step()
             errors.append(error.item())

@@ -30,7 +30,8 @@ def test_the_store_holds_what_was_collected(experiment):
         f = record.fields
         assert len(f["rewards"]) == 200
         np.testing.assert_allclose(record.task, np.atleast_1d(task))
-        expected = family.reward(task, f["observations"], f["actions"], f["next_observations"])
+        outcomes = family.observed_outcomes(f["observations"], f["next_observations"])
+        expected = family.reward(task, f["actions"], outcomes)
         np.testing.assert_allclose(f["rewards"], expected, rtol=1e-6)
         assert np.flatnonzero(f["truncations"]).tolist() == list(range(19, 200, 20))
         assert not f["terminations"].any()

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from mbml_lightning import envs
-from mbml_lightning.data.checkpoints import CHECKPOINT_KEY
+from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError
 from mbml_lightning.data.relabelling import (
     EnsembleRelabeller,
     OracleRelabeller,
+    Relabelled,
     ensemble_prediction,
-    with_true_rewards,
+    with_truth,
 )
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.nets.stacked import MLP
@@ -32,8 +33,8 @@ def double_precision() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def reward_ensemble(members: int = E) -> MLP:
-    mlp = MLP([S + A, 8, 1], (members, K))
+def reward_ensemble(members: int = E, outputs: int = 1) -> MLP:
+    mlp = MLP([S + A, 8, outputs], (members, K))
     for p in mlp.parameters():
         torch.nn.init.normal_(p, std=0.7)
     return mlp
@@ -45,17 +46,36 @@ def ensemble() -> MLP:
 
 
 @pytest.fixture
+def dynamics() -> MLP:
+    return reward_ensemble(outputs=S)
+
+
+@pytest.fixture
 def rows() -> Rows:
     """Of which the last three are not filled."""
     return Rows(torch.randn(K, N + 3, 2 * S + A + 2), S, A, N)
 
 
-def relabeller(ensemble: MLP, threshold: float, rows: Rows, folder: Path, precompute: bool) -> EnsembleRelabeller:
-    """Made from a checkpoint, as a run makes it."""
+def checkpoint(ensemble: MLP, target: str, folder: Path) -> str:
     state = {f"ensemble.{name}": x for name, x in ensemble.state_dict().items()}
-    made = {"method": "TransitionEnsemble", "distribution": "UmazeGoalM"}
-    torch.save({"state_dict": state, CHECKPOINT_KEY: made}, folder / "ensemble.ckpt")
-    relabel = EnsembleRelabeller(str(folder / "ensemble.ckpt"), threshold, precompute)
+    made = {"method": "TransitionEnsemble", "distribution": "UmazeGoalM", "target": target}
+    torch.save({"state_dict": state, CHECKPOINT_KEY: made}, folder / f"{target}.ckpt")
+    return str(folder / f"{target}.ckpt")
+
+
+def relabeller(
+    ensemble: MLP,
+    threshold: float,
+    rows: Rows,
+    folder: Path,
+    precompute: bool,
+    dynamics: MLP | None = None,
+    next_state_threshold: float | None = None,
+) -> EnsembleRelabeller:
+    """Made from checkpoints, as a run makes it."""
+    rewards = checkpoint(ensemble, "rewards", folder)
+    next_states = None if dynamics is None else checkpoint(dynamics, "next_observations", folder)
+    relabel = EnsembleRelabeller(rewards, threshold, next_states, next_state_threshold, precompute)
     relabel.prepare(rows, "UmazeGoalM")
     return relabel
 
@@ -64,11 +84,11 @@ def contexts_of(rows: Rows, index: Tensor) -> Transitions:
     return rows.unpack(torch.stack([rows.packed[k, index[k]] for k in range(len(index))]))
 
 
-def members_say(ensemble: MLP, i: int, s: Tensor, a: Tensor) -> list[float]:
+def members_say(ensemble: MLP, i: int, s: Tensor, a: Tensor, output: int = 0) -> list[float]:
     """What each member of task i's ensemble predicts for one transition."""
     (w1, w2), (b1, b2) = ensemble.weights, ensemble.biases
     x = torch.cat([s, a])
-    return [(torch.relu(x @ w1[e, i] + b1[e, i]) @ w2[e, i] + b2[e, i]).item() for e in range(len(w1))]
+    return [(torch.relu(x @ w1[e, i] + b1[e, i]) @ w2[e, i] + b2[e, i])[output].item() for e in range(len(w1))]
 
 
 def median_disagreement(ensemble: MLP, rows: Rows) -> float:
@@ -83,7 +103,8 @@ def test_against_loops(ensemble: MLP, rows: Rows, tmp_path: Path, precompute: bo
     threshold = median_disagreement(ensemble, rows)
     index = torch.randint(N, (K, C))
     contexts = contexts_of(rows, index)
-    rewards, kept = relabeller(ensemble, threshold, rows, tmp_path, precompute)(contexts, index)
+    rewards, kept, next_s = relabeller(ensemble, threshold, rows, tmp_path, precompute)(contexts, index)
+    assert next_s is None
     for i in range(K):
         for j in range(K):
             for c in range(C):
@@ -97,15 +118,56 @@ def test_against_loops(ensemble: MLP, rows: Rows, tmp_path: Path, precompute: bo
     assert 0 < kept.sum() < K * (K - 1) * C, "both cases were tried"
 
 
-def test_precomputed_rewards_are_those_computed_on_the_fly(ensemble: MLP, rows: Rows, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precompute", [True, False], ids=["precomputed", "on the fly"])
+def test_next_states_against_loops(ensemble: MLP, dynamics: MLP, rows: Rows, tmp_path: Path, precompute: bool) -> None:
+    """Next states are the means of their own ensemble; only rows that both ensembles are sure of are kept."""
+    thresholds = [median_disagreement(networks, rows) for networks in (ensemble, dynamics)]
+    index = torch.randint(N, (K, C))
+    contexts = contexts_of(rows, index)
+    relabel = relabeller(ensemble, thresholds[0], rows, tmp_path, precompute, dynamics, thresholds[1])
+    _, kept, next_s = relabel(contexts, index)
+    sure = torch.zeros(2, K, K, C, dtype=torch.bool)
+    for i in range(K):
+        for j in range(K):
+            for c in range(C):
+                s, a = contexts.observations[j, c], contexts.actions[j, c]
+                said = [members_say(dynamics, i, s, a, output) for output in range(S)]
+                if i == j:
+                    assert torch.equal(next_s[i, j, c], contexts.next_observations[j, c]), "true, not predicted"
+                    continue
+                assert next_s[i, j, c].tolist() == pytest.approx([statistics.mean(x) for x in said])
+                sure[0, i, j, c] = statistics.stdev(members_say(ensemble, i, s, a)) < thresholds[0]
+                sure[1, i, j, c] = statistics.mean([statistics.stdev(x) for x in said]) < thresholds[1]
+    assert torch.equal(kept, sure[0] & sure[1])
+    assert 0 < kept.sum() < min(sure[0].sum(), sure[1].sum()), "each ensemble refused rows that the other trusted"
+
+
+def test_next_states_stay_without_their_threshold(ensemble: MLP, dynamics: MLP, rows: Rows, tmp_path: Path) -> None:
+    index = torch.randint(N, (K, C))
+    relabelled = relabeller(ensemble, 1.0, rows, tmp_path, False, dynamics)(contexts_of(rows, index), index)
+    assert relabelled.next_observations is None
+    with pytest.raises(ValueError, match="give both or neither"):
+        EnsembleRelabeller("rewards.ckpt", 1.0, next_state_threshold=1.0)
+
+
+def test_ensembles_of_something_else_are_refused(ensemble: MLP, dynamics: MLP, rows: Rows, tmp_path: Path) -> None:
+    wrong = checkpoint(dynamics, "next_observations", tmp_path)
+    with pytest.raises(CheckpointError, match="target is next_observations, rewards is needed"):
+        EnsembleRelabeller(wrong, 1.0).prepare(rows, "UmazeGoalM")
+    with pytest.raises(CheckpointError, match="other tasks or dimensions"):
+        EnsembleRelabeller(checkpoint(ensemble, "rewards", tmp_path), 1.0).prepare(
+            Rows(rows.packed[1:], S, A, N), "UmazeGoalM"
+        )
+
+
+def test_precomputed_rewards_are_those_computed_on_the_fly(
+    ensemble: MLP, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threshold, index = median_disagreement(ensemble, rows), torch.randint(N, (K, C))
-    EnsembleRelabeller.CHUNK, chunk = 7 * K, EnsembleRelabeller.CHUNK  # several chunks, the last one smaller
-    try:
-        table, live = (relabeller(ensemble, threshold, rows, tmp_path, precompute) for precompute in (True, False))
-    finally:
-        EnsembleRelabeller.CHUNK = chunk
+    monkeypatch.setattr(EnsembleRelabeller, "ACTIVATIONS", 7 * E * K * 8)  # chunks of 7 rows, the last one smaller
+    table, live = (relabeller(ensemble, threshold, rows, tmp_path, precompute) for precompute in (True, False))
     for stored, computed in zip(
-        table(contexts_of(rows, index), index), live(contexts_of(rows, index), index), strict=True
+        table(contexts_of(rows, index), index)[:2], live(contexts_of(rows, index), index)[:2], strict=True
     ):
         torch.testing.assert_close(stored, computed, rtol=0, atol=1e-14)
 
@@ -127,7 +189,7 @@ def test_next_states_rewards_and_ends_are_not_read(ensemble: MLP, rows: Rows, tm
 def test_a_single_member_is_always_trusted(rows: Rows, tmp_path: Path, precompute: bool) -> None:
     index = torch.randint(N, (K, C))
     contexts = contexts_of(rows, index)
-    _, kept = relabeller(reward_ensemble(1), 1e-9, rows, tmp_path, precompute)(contexts, index)
+    kept = relabeller(reward_ensemble(1), 1e-9, rows, tmp_path, precompute)(contexts, index).kept
     assert torch.equal(kept, ~torch.eye(K, dtype=torch.bool).unsqueeze(-1).expand(K, K, C))
 
 
@@ -136,7 +198,7 @@ def test_extreme_thresholds_keep_nothing_or_everything(
     ensemble: MLP, rows: Rows, tmp_path: Path, threshold: float, fraction: int
 ) -> None:
     index = torch.randint(N, (K, C))
-    _, kept = relabeller(ensemble, threshold, rows, tmp_path, True)(contexts_of(rows, index), index)
+    kept = relabeller(ensemble, threshold, rows, tmp_path, True)(contexts_of(rows, index), index).kept
     assert kept.sum().item() == fraction * K * (K - 1) * C
 
 
@@ -151,7 +213,7 @@ def test_ensemble_is_frozen_and_relabelling_has_no_gradient(ensemble: MLP, rows:
 def test_prediction_is_the_mean_and_the_unbiased_deviation_over_members(ensemble: MLP) -> None:
     s, a = torch.randn(K, C, S), torch.randn(K, C, A)
     mean, std = ensemble_prediction(ensemble, s, a)
-    assert mean.shape == std.shape == (K, C)
+    assert mean.shape == (K, C, 1) and std.shape == (K, C)
     for k in range(K):
         for c in range(C):
             said = members_say(ensemble, k, s[k, c], a[k, c])
@@ -165,11 +227,14 @@ def test_a_single_member_never_disagrees() -> None:
 
 
 def test_the_diagonal_holds_true_rewards_and_is_not_kept() -> None:
-    rewards, true, kept = torch.randn(K, K, C), torch.randn(K, C), torch.ones(K, K, C, dtype=torch.bool)
-    relabelled = with_true_rewards(rewards, kept, true)
+    given = Relabelled(torch.randn(K, K, C), torch.ones(K, K, C, dtype=torch.bool), torch.randn(K, K, C, S))
+    contexts = Transitions(*(torch.randn(K, C, *d) for d in ((S,), (A,), (), (S,), ())))
+    relabelled = with_truth(given, contexts)
     for i in range(K):
         for j in range(K):
-            assert torch.equal(relabelled.rewards[i, j], true[j] if i == j else rewards[i, j])
+            for name in ("rewards", "next_observations"):
+                source = getattr(contexts, name)[j] if i == j else getattr(given, name)[i, j]
+                assert torch.equal(getattr(relabelled, name)[i, j], source)
             assert relabelled.kept[i, j].all() == (i != j)
 
 
@@ -197,7 +262,7 @@ def test_oracle_gives_the_rewards_that_the_environment_would_have_given(name: st
     for steps in replays:
         assert all(np.array_equal(x["next_s"], y["next_s"]) for x, y in zip(steps, replays[0], strict=True))
     own = torch.stack([would[k, k] for k in range(K)])
-    rewards, kept = OracleRelabeller(name, K)(
+    rewards, kept, _ = OracleRelabeller(name, K)(
         Transitions(s, a, own, next_s, torch.zeros(K, C)), torch.zeros(K, C, dtype=torch.long)
     )
     torch.testing.assert_close(rewards, would)
@@ -212,7 +277,7 @@ def test_oracle_gives_a_tasks_own_rows_the_rewards_they_had() -> None:
         torch.from_numpy(np.stack([x[key] for x in steps], 1)).float() for key in ("s", "a", "next_s", "r")
     )
     contexts = Transitions(*(x.roll(-1, 0) for x in (s, a, r, next_s, torch.zeros(K, C))))
-    rewards, _ = OracleRelabeller("PointGoal", K)(contexts, torch.zeros(K, C, dtype=torch.long))
+    rewards = OracleRelabeller("PointGoal", K)(contexts, torch.zeros(K, C, dtype=torch.long)).rewards
     for j in range(K):
         torch.testing.assert_close(rewards[(j + 1) % K, j], r[(j + 1) % K])
 
@@ -220,5 +285,5 @@ def test_oracle_gives_a_tasks_own_rows_the_rewards_they_had() -> None:
 def test_oracle_asks_all_training_tasks_unless_told_otherwise() -> None:
     everyone = len(envs.distribution("PointGoal").tasks("train"))
     contexts = Transitions(*(torch.zeros(everyone, C, *d) for d in ((2,), (2,), (), (2,), ())))
-    rewards, _ = OracleRelabeller("PointGoal")(contexts, torch.zeros(everyone, C, dtype=torch.long))
+    rewards = OracleRelabeller("PointGoal")(contexts, torch.zeros(everyone, C, dtype=torch.long)).rewards
     assert rewards.shape == (everyone, everyone, C)

@@ -1,57 +1,100 @@
 """What every task distribution's environment promises, whatever its physics."""
 
+import copy
 import math
 import os
+import re
+from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import Autoreset
 
 from mbml_lightning.envs import DISTRIBUTIONS, TaskVectorEnv, distribution, make_vec_env
-from mbml_lightning.envs.point import PointSimulation
 
-# R(s, a, s') of one transition under one task, written again with plain floats.
+
+def towards(angle, velocity):
+    return velocity[0] * math.cos(angle) + velocity[1] * math.sin(angle)
+
+
+def squares(action, reach=1.0):
+    return sum((reach * float(a)) ** 2 for a in action)
+
+
+# The reward of one transition under one task, by what the simulation measured of it, written again with plain floats.
 REWARDS = {
-    "UmazeGoalM": lambda task, s, a, s_next: math.exp(-math.dist(s_next[:2], task)),
-    "PointGoal": lambda task, s, a, s_next: -math.dist(s_next, task),
+    "AntDir": lambda task, action, v: towards(task, v) - 0.5 * squares(action) + 1,
+    "AntDirFwd": lambda task, action, v: towards(task, v),
+    "AntGoal": lambda task, action, xy: -abs(xy[0] - task[0]) - abs(xy[1] - task[1]) - 0.1 * squares(action),
+    "HalfCheetahVel": lambda task, action, v: -abs(v[0] - task) - 0.05 * squares(action),
+    # Metres in a control step of 5 physics steps, over the time of one of them.
+    "HumanoidDirM": lambda task, action, v: 1.25 * 5 * towards(task, v) - 0.1 * squares(action, 0.4) + 5,
+    "HumanoidDir": lambda task, action, v: 0.25 * 5 * towards(task, v) - 0.1 * squares(action, 0.4) + 5,
+    "HopperParam": lambda task, action, v: v[0] - 1e-3 * squares(action) + 1,
+    "WalkerParam": lambda task, action, v: v[0] - 1e-3 * squares(action) + 1,
+    "MazeMedium": lambda task, action, xy: math.exp(-math.dist(xy, task)),
+    "UmazeGoalM": lambda task, action, xy: math.exp(-math.dist(xy, task)),
+    "PointGoal": lambda task, action, xy: -math.dist(xy, task),
 }
+FALLING = ("AntDir", "HumanoidDirM", "WalkerParam", "HumanoidDir", "HopperParam")
+TOLD_BY_STATES = ("UmazeGoalM", "MazeMedium", "PointGoal")
+STEPS = 45  # enough for robots to fall, for the maze's particles to meet walls, and for two episodes of points
 each_family = pytest.mark.parametrize("name", DISTRIBUTIONS)
 
 
-def copies(name, n, *, first=0, num_threads=1, mode=AutoresetMode.DISABLED):
+def copies(name, n, *, first=0, num_threads=1, mode=AutoresetMode.NEXT_STEP):
     tasks = distribution(name).sample_tasks(16, np.random.default_rng(5))[first : first + n]
     return TaskVectorEnv(distribution(name), tasks, num_threads, mode)
 
 
 def draw_actions(name, steps, n, seed=1):
     rng = np.random.default_rng(seed)
-    # Kept for five steps each, so that the maze's particle travels and meets walls.
+    # Kept for five steps each, so that the maze's particle travels.
     actions = rng.uniform(-1, 1, size=(-(-steps // 5), n, distribution(name).action_dim))
     return np.repeat(actions, 5, axis=0)[:steps].astype(np.float32)
 
 
+class Trajectory(NamedTuple):
+    observations: np.ndarray
+    rewards: np.ndarray
+    terminations: np.ndarray
+    truncations: np.ndarray
+
+    def of(self, which):
+        return Trajectory(*(field[:, which] for field in self))
+
+    def steps(self, which):
+        return Trajectory(*(field[which] for field in self))
+
+
 def trajectory(env, actions):
-    """Observations and rewards of all steps; the horizon is not crossed."""
-    results = [env.step(a)[:2] for a in actions]
-    return np.stack([r[0] for r in results]), np.stack([r[1] for r in results])
+    """All steps, episode after episode, of a single or a vector environment."""
+    return Trajectory(*map(np.array, zip(*(env.step(a)[:4] for a in actions), strict=True)))
+
+
+def assert_same(ours, expected):
+    for field, mine, its in zip(Trajectory._fields, ours, expected, strict=True):
+        np.testing.assert_array_equal(mine, its, err_msg=field)
 
 
 @each_family
 @pytest.mark.parametrize(("first", "n", "num_threads"), [(2, 1, 1), (7, 3, 2), (0, 16, 1), (0, 16, 2)])
 def test_trajectory_depends_on_seed_task_and_actions_alone(name, first, n, num_threads):
-    family = distribution(name)
-    actions = draw_actions(name, family.horizon, 16)[:, first : first + n]
+    actions = draw_actions(name, STEPS, 16)[:, first : first + n]
     env = copies(name, n, first=first, num_threads=num_threads)
     start, _ = env.reset(seed=[100 + first + i for i in range(n)])
-    observations, rewards = trajectory(env, actions)
+    together = trajectory(env, actions)
     for i in {0, n - 1}:
-        alone = gym.make(family.env_id, task=env.tasks[i].tolist())
+        alone = Autoreset(gym.make(distribution(name).env_id, task=env.tasks[i].tolist()))
         first_observation, _ = alone.reset(seed=100 + first + i)
-        steps = [alone.step(a[i]) for a in actions]
         np.testing.assert_array_equal(start[i], first_observation)
-        np.testing.assert_array_equal(observations[:, i], [s[0] for s in steps])
-        np.testing.assert_array_equal(rewards[:, i], [s[1] for s in steps])
+        assert_same(together.of(i), trajectory(alone, actions[:, i]))
+    if n == 16:
+        assert together.terminations.any() == (name in FALLING)
+        assert together.truncations.any() == (name == "PointGoal")
 
 
 @each_family
@@ -59,13 +102,13 @@ def test_copies_do_not_influence_each_other(name):
     actions, other = (draw_actions(name, 15, 3, seed) for seed in (1, 2))
     env = copies(name, 3)
     env.reset(seed=0)
-    before = trajectory(env, actions)[0]
+    before = trajectory(env, actions)
     changed = actions.copy()
     changed[:, 1] = other[:, 1]
     env.reset(seed=0)
-    after = trajectory(env, changed)[0]
-    np.testing.assert_array_equal(after[:, [0, 2]], before[:, [0, 2]])
-    assert not np.array_equal(after[:, 1], before[:, 1])
+    after = trajectory(env, changed)
+    assert_same(after.of([0, 2]), before.of([0, 2]))
+    assert not np.array_equal(after.observations[:, 1], before.observations[:, 1])
 
 
 @each_family
@@ -73,21 +116,21 @@ def test_partial_reset_leaves_the_other_copies_alone(name):
     actions = draw_actions(name, 12, 3)
     env = copies(name, 3)
     env.reset(seed=0)
-    undisturbed = trajectory(env, actions)[0]
+    undisturbed = trajectory(env, actions).of([0, 2])
     start, _ = env.reset(seed=0)
     trajectory(env, actions[:6])
     observations, infos = env.reset(seed=[7, 1, 7], options={"reset_mask": np.array([False, True, False])})
     assert infos == {}
     np.testing.assert_array_equal(observations[1], start[1])  # 0 + 1 seeded copy 1 the first time
-    np.testing.assert_array_equal(observations[[0, 2]], undisturbed[5, [0, 2]])
-    np.testing.assert_array_equal(trajectory(env, actions[6:])[0][:, [0, 2]], undisturbed[6:, [0, 2]])
+    np.testing.assert_array_equal(observations[[0, 2]], undisturbed.observations[5])
+    assert_same(trajectory(env, actions[6:]).of([0, 2]), undisturbed.steps(slice(6, None)))
 
 
 @each_family
 def test_nothing_of_an_episode_outlives_its_reset(name):
     fresh, used = copies(name, 2), copies(name, 2)
     used.reset(seed=0)
-    trajectory(used, np.ones((distribution(name).horizon, 2, distribution(name).action_dim)))
+    trajectory(used, np.ones((STEPS, 2, distribution(name).action_dim)))
     for env in (fresh, used):
         env.reset(seed=3)
     for field, array in fresh.get_state().items():
@@ -109,43 +152,62 @@ def test_seeds(name):
 @each_family
 def test_horizon_truncates_and_never_terminates(name):
     horizon = distribution(name).horizon
-    env = copies(name, 2)
+    env = copies(name, 2, mode=AutoresetMode.DISABLED)
     env.reset(seed=0)
-    results = [env.step(a)[2:4] for a in draw_actions(name, 3, 2)]
-    env.reset(seed=0, options={"reset_mask": np.array([False, True])})
-    results += [env.step(a)[2:4] for a in draw_actions(name, horizon - 3, 2)]
-    terminations, truncations = np.array(results).transpose(1, 2, 0)
+    still = np.zeros((2, distribution(name).action_dim))
+    state = env.get_state()
+    assert state["elapsed"].tolist() == [0, 0]
+    state["elapsed"][:] = horizon - 4, horizon - 7
+    env.set_state(state)
+    terminations, truncations = np.array([env.step(still)[2:4] for _ in range(4)]).transpose(1, 2, 0)
     assert not terminations.any()
-    assert truncations.shape == (2, horizon) and truncations[0].tolist() == [False] * (horizon - 1) + [True]
-    assert not truncations[1].any()  # three steps behind
+    assert truncations.tolist() == [[False, False, False, True], [False] * 4]
     with pytest.raises(RuntimeError, match=r"copies \[0\] must be reset"):
-        env.step(draw_actions(name, 1, 2)[0])
+        env.step(still)
     env.reset(options={"reset_mask": np.array([True, False])})
-    assert [env.step(a)[3].tolist() for a in draw_actions(name, 3, 2)] == [
-        [False, False],
-        [False, False],
-        [False, True],
-    ]
+    assert [env.step(still)[3].tolist() for _ in range(3)] == [[False, False], [False, False], [False, True]]
+    assert env.get_state()["elapsed"].tolist() == [3, horizon]
+
+
+@pytest.mark.parametrize("name", FALLING)
+def test_a_fall_terminates_without_truncating_and_wants_a_reset(name):
+    env = copies(name, 16, mode=AutoresetMode.DISABLED)
+    env.reset(seed=0)
+    for a in draw_actions(name, STEPS, 16):
+        _, _, terminations, truncations, _ = env.step(a)
+        assert not truncations.any()
+        if terminations.any():
+            break
+    fallen = np.flatnonzero(terminations).tolist()
+    assert 0 < len(fallen) < 16
+    with pytest.raises(RuntimeError, match=re.escape(f"copies {fallen} must be reset")):
+        env.step(a)
+    env.reset(options={"reset_mask": terminations})
+    assert not env.step(a)[2][fallen].any()
 
 
 @each_family
 def test_state_goes_on_bit_identically(name):
-    horizon = distribution(name).horizon
-    actions = draw_actions(name, horizon, 4)
-    actions[: horizon // 2, :, 0] = 1.0  # the maze's particles lean on a wall when the state is taken
+    actions = draw_actions(name, 2 * STEPS, 4)
+    actions[:STEPS, :, 0] = 1.0  # the maze's particles lean on a wall when the state is taken
     env = copies(name, 4)
     env.reset(seed=0)
-    trajectory(env, actions[: horizon // 2])
-    state = env.get_state()
-    expected = trajectory(env, actions[horizon // 2 :])
-    with pytest.raises(RuntimeError, match="must be reset"):
-        env.step(actions[0])
+    trajectory(env, actions[:STEPS])
+    state, generators = env.get_state(), copy.deepcopy(env.generators)
+
+    def go_on(env):
+        """At once with one copy anew, which must not bring the others' derived fields out of step."""
+        mask = np.array([True, False, False, False])
+        start, _ = env.reset(seed=[3, None, None, None], options={"reset_mask": mask})
+        return start, trajectory(env, actions[STEPS:])
+
+    expected_start, expected = go_on(env)
     for other in (env, copies(name, 4, num_threads=2)):
         other.set_state(state)
-        observations, rewards = trajectory(other, actions[horizon // 2 : -1])
-        np.testing.assert_array_equal(observations, expected[0][:-1])
-        np.testing.assert_array_equal(rewards, expected[1][:-1])
-        assert other.step(actions[-1])[3].all()
+        other.generators = copy.deepcopy(generators)
+        start, result = go_on(other)
+        np.testing.assert_array_equal(start, expected_start)
+        assert_same(result, expected)
 
 
 @each_family
@@ -159,33 +221,57 @@ def test_state_of_another_environment_is_refused(name):
 
 
 @each_family
-def test_rewards_are_the_formula_and_the_oracle_knows_them(name):
+def test_rewards_are_the_formula_and_the_sum_of_their_terms(name):
     family, formula = distribution(name), REWARDS[name]
     env = copies(name, 3)
-    s, _ = env.reset(seed=0)
-    for a in draw_actions(name, 20, 3):
-        s_next, rewards, _, _, infos = env.step(a)
-        expected = [formula(env.tasks[i], s[i], a[i], s_next[i]) for i in range(3)]
-        np.testing.assert_allclose(rewards, expected, rtol=1e-12)
-        terms = family.reward_terms(env.tasks, s, a, s_next)
+    env.reset(seed=0)
+    simulation = family.simulation(env.tasks, 1)
+    simulation.reset(np.ones(3, dtype=bool), [seeding.np_random(seed)[0] for seed in range(3)])
+    for a in draw_actions(name, 4, 3):
+        _, rewards, terminations, _, infos = env.step(a)
+        assert not terminations.any()
+        simulation.step(a.astype(np.float64))
+        outcomes = simulation.outcomes(simulation.observe())
+        expected = [formula(env.tasks[i], a[i], outcomes[i]) for i in range(3)]
+        np.testing.assert_allclose(rewards, expected, rtol=1e-12, atol=1e-12)
+        terms = family.reward_terms(env.tasks, a, outcomes)
         assert set(infos) == {*terms, *(f"_{term}" for term in terms)}
         np.testing.assert_array_equal(sum(infos[term] for term in terms), rewards)
-        np.testing.assert_array_equal(family.reward(env.tasks, s, a, s_next), rewards)
+        np.testing.assert_array_equal(family.reward(env.tasks, a, outcomes), rewards)
         assert all(infos[f"_{term}"].all() for term in terms)
-        s = s_next
 
 
 @each_family
-def test_oracle_broadcasts_tasks_over_transitions(name):
+def test_reward_broadcasts_tasks_over_transitions(name):
     family, rng = distribution(name), np.random.default_rng(0)
     tasks = family.sample_tasks(4, rng)
-    s, s_next = rng.normal(size=(2, 3, 5, family.observation_dim)).astype(np.float32)
+    outcomes = rng.normal(size=(3, 5, {"HalfCheetahVel": 1, "WalkerParam": 1, "HopperParam": 1}.get(name, 2)))
     a = rng.uniform(-1, 1, size=(3, 5, family.action_dim)).astype(np.float32)
-    rewards = family.reward(tasks[:, None, None], s, a, s_next)
+    rewards = family.reward(tasks[:, None, None], a, outcomes)
     assert rewards.shape == (4, 3, 5) and rewards.dtype == np.float64
     for i, j, t in np.ndindex(4, 3, 5):
-        expected = REWARDS[name](tasks[i], s[j, t], a[j, t], s_next[j, t])
-        assert math.isclose(rewards[i, j, t], expected, rel_tol=1e-12)
+        expected = REWARDS[name](tasks[i], a[j, t], outcomes[j, t])
+        alone = family.reward(tasks[i : i + 1], a[j, t : t + 1], outcomes[j, t : t + 1])
+        np.testing.assert_allclose([rewards[i, j, t], alone[0]], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TOLD_BY_STATES)
+def test_stored_transitions_tell_the_reward(name):
+    family = distribution(name)
+    env = copies(name, 3)
+    s, _ = env.reset(seed=0)
+    for a in draw_actions(name, 10, 3):
+        s_next, rewards, *_ = env.step(a)
+        outcomes = family.observed_outcomes(s[None], s_next[None])  # any leading axes
+        np.testing.assert_array_equal(family.reward(env.tasks, a, outcomes)[0], rewards)
+        s = s_next
+
+
+@pytest.mark.parametrize("name", [name for name in DISTRIBUTIONS if name not in TOLD_BY_STATES])
+def test_stored_transitions_of_robots_are_refused(name):
+    s, s_next = np.zeros((2, 3, distribution(name).observation_dim), dtype=np.float32)
+    with pytest.raises(ValueError, match=rf"^{name}: .*stored transitions do not tell it$"):
+        distribution(name).observed_outcomes(s, s_next)
 
 
 @each_family
@@ -205,7 +291,7 @@ def test_shapes_types_and_spaces(name):
 
 @each_family
 def test_what_is_returned_belongs_to_the_caller(name):
-    actions = draw_actions(name, 6, 2)
+    actions = draw_actions(name, 12, 2)
     env = copies(name, 2)
     env.reset(seed=0)
     expected = trajectory(env, actions)
@@ -213,31 +299,11 @@ def test_what_is_returned_belongs_to_the_caller(name):
     start[:] = np.nan
     for step, a in enumerate(actions):
         sent = a.copy()
-        observations, rewards, terminations, truncations, infos = env.step(a)
+        *results, infos = env.step(a)
         np.testing.assert_array_equal(a, sent)
-        np.testing.assert_array_equal(observations, expected[0][step])
-        np.testing.assert_array_equal(rewards, expected[1][step])
-        for array in (observations, rewards, terminations, truncations, *infos.values()):
+        assert_same(results, expected.steps(step))
+        for array in (*results, *infos.values(), *env.get_state().values()):
             array[:] = 1
-
-
-def test_reward_may_ask_for_the_state_before_the_step():
-    class Progress(PointSimulation):
-        def reward_terms(self, observations, actions, next_observations):
-            return {"reward_x": (next_observations - observations)[:, 0].astype(np.float64)}
-
-    class ProgressFamily(type(distribution("PointGoal"))):
-        def simulation(self, tasks, num_threads):
-            return Progress(tasks)
-
-    env = TaskVectorEnv(ProgressFamily(), [[1.0, 0.0], [0.0, 1.0]], autoreset_mode="NextStep")
-    s = env.reset(seed=0)[0]
-    for a in draw_actions("PointGoal", 45, 2):
-        before = s.copy()
-        s[:] = 9.0  # the caller's to spoil
-        s, rewards, _, _, infos = env.step(a)
-        expected = np.where(infos["_reward_x"], s[:, 0] - before[:, 0], 0.0)
-        np.testing.assert_array_equal(rewards, expected)
 
 
 @each_family
@@ -247,8 +313,7 @@ def test_actions_are_clipped(name):
     env.reset(seed=0)
     loud = trajectory(env, np.full((5, 2, family.action_dim), 7.0))
     env.reset(seed=0)
-    full = trajectory(env, np.ones((5, 2, family.action_dim), dtype=np.float32))
-    np.testing.assert_array_equal(loud[0], full[0])
+    assert_same(loud, trajectory(env, np.ones((5, 2, family.action_dim), dtype=np.float32)))
 
 
 @each_family

@@ -1,6 +1,4 @@
-"""UmazeGoal-M: geometry, dynamics against MuJoCo stepped by hand and closed form, contact, reachability."""
-
-import itertools
+"""The mazes: geometry, dynamics against MuJoCo stepped by hand and closed form, contact, reachability."""
 
 import mujoco
 import numpy as np
@@ -9,21 +7,27 @@ import pytest
 from mbml_lightning.envs import DISTRIBUTIONS, TaskVectorEnv
 from mbml_lightning.envs.maze import MAX_SPEED, maze_model
 
-MAZE = DISTRIBUTIONS["UmazeGoalM"]
+UMAZE, MEDIUM = DISTRIBUTIONS["UmazeGoalM"], DISTRIBUTIONS["MazeMedium"]
+PICTURES = {  # row i is x, column j is y
+    UMAZE: "##### #...# ###.# #...# #####",
+    MEDIUM: "######## #..##..# #..#...# ##...### #..#...# #.#..#.# #...#..# ########",
+}
+STARTS = {UMAZE: (2.0, 3.0), MEDIUM: (6.0, 1.0)}
 RADIUS, MASS = 0.1, 1000 * 4 / 3 * np.pi * 0.1**3
 FORCE, DAMPING, DT = 100.0, 1.0, 0.01
+each_maze = pytest.mark.parametrize("maze", PICTURES, ids=lambda maze: maze.name)
 
 
-def wall_distance(points):
+def wall_distance(points, maze):
     """Distance of each point to the nearest wall, 0 inside one."""
-    x0, y0, x1, y1 = MAZE.walls.T
+    x0, y0, x1, y1 = maze.walls.T
     px, py = points[..., 0, None], points[..., 1, None]
     return np.hypot(np.maximum(np.maximum(x0 - px, px - x1), 0), np.maximum(np.maximum(y0 - py, py - y1), 0)).min(-1)
 
 
 def particle(position, velocity=(0.0, 0.0)):
     """A simulation without episodes, put where the test wants it."""
-    simulation = MAZE.simulation(MAZE.tasks("train")[:1], 1)
+    simulation = UMAZE.simulation(UMAZE.tasks("train")[:1], 1)
     simulation.reset(np.ones(1, dtype=bool), [np.random.default_rng(0)])
     simulation.qpos[:], simulation.qvel[:] = position, velocity
     return simulation
@@ -35,47 +39,63 @@ def free_flight(position, velocity, action):
     return position + DT * velocity, velocity
 
 
-def test_walls_are_the_picture():
-    picture = [  # row i is x, column j is y
-        "#####",
-        "#...#",
-        "###.#",
-        "#...#",
-        "#####",
-    ]
+@each_maze
+def test_walls_are_the_picture(maze):
     expected = {
         (round(i - 0.7, 6), round(j - 0.7, 6), round(i + 0.3, 6), round(j + 0.3, 6))
-        for i, j in itertools.product(range(5), repeat=2)
-        if picture[i][j] == "#"
+        for i, row in enumerate(PICTURES[maze].split())
+        for j, cell in enumerate(row)
+        if cell == "#"
     }
-    assert {tuple(np.round(box, 6)) for box in MAZE.walls} == expected and len(MAZE.walls) == 18
+    assert {tuple(np.round(box, 6)) for box in maze.walls} == expected and len(maze.walls) == len(expected)
 
 
-def test_model_has_the_walls_where_walls_says():
-    model = maze_model()
+@each_maze
+def test_model_has_the_walls_where_walls_says(maze):
+    model = maze_model(maze.layout)
     box = model.geom_type == mujoco.mjtGeom.mjGEOM_BOX
     centres, sizes = model.geom_pos[box, :2] - model.body("particle").pos[:2], model.geom_size[box, :2]
-    np.testing.assert_allclose(np.concatenate([centres - sizes, centres + sizes], axis=1), MAZE.walls, atol=1e-12)
+    np.testing.assert_allclose(np.concatenate([centres - sizes, centres + sizes], axis=1), maze.walls, atol=1e-12)
 
 
-def test_a_goal_is_free_where_there_is_no_wall():
-    points = np.random.default_rng(0).uniform(-0.7, 4.3, size=(2000, 2))
-    np.testing.assert_array_equal(MAZE.contains(points), wall_distance(points) > 0)
-    assert not MAZE.contains(np.array([[0.0, 9.0]])).any()
+@each_maze
+def test_a_goal_is_free_where_there_is_no_wall(maze):
+    size = len(PICTURES[maze].split())
+    points = np.random.default_rng(0).uniform(-0.7, size - 0.7, size=(2000, 2))
+    np.testing.assert_array_equal(maze.contains(points), wall_distance(points, maze) > 0)
+    assert not maze.contains(np.array([[0.0, 9.0]])).any()
 
 
-def test_start_lies_in_the_connecting_cell():
-    env = TaskVectorEnv(MAZE, MAZE.sample_tasks(1000, np.random.default_rng(0)), 1)
+@each_maze
+def test_start_lies_in_a_free_cell(maze):
+    env = TaskVectorEnv(maze, maze.sample_tasks(1000, np.random.default_rng(0)), 1)
     observations, _ = env.reset(seed=0)
-    offset, velocity = observations[:, :2] - (2.0, 3.0), observations[:, 2:]
-    assert np.abs(offset).max() <= 0.1 and (wall_distance(observations[:, :2]) > RADIUS).all()
+    offset, velocity = observations[:, :2] - STARTS[maze], observations[:, 2:]
+    assert np.abs(offset).max() <= 0.1 and (wall_distance(observations[:, :2], maze) > RADIUS).all()
     np.testing.assert_allclose(offset.std(axis=0), 0.2 / 12**0.5, rtol=0.05)
     np.testing.assert_allclose(velocity.std(axis=0), 0.1, rtol=0.1)
     assert abs(np.corrcoef(np.concatenate([offset, velocity], axis=1).T) - np.eye(4)).max() < 0.15
 
 
+@each_maze
+def test_free_cells_lead_from_the_start_to_every_official_goal(maze):
+    rows = PICTURES[maze].split()
+
+    def cell(point):
+        return tuple(np.floor(np.asarray(point) + 0.7).astype(int).tolist())
+
+    reached, frontier = set(), [cell(STARTS[maze])]
+    while frontier:
+        i, j = frontier.pop()
+        if rows[i][j] != "#" and (i, j) not in reached:
+            reached.add((i, j))
+            frontier += [(i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1)]
+    goals = np.concatenate([maze.tasks("train"), maze.tasks("test")])
+    assert len(goals) == 20 and {cell(goal) for goal in goals} <= reached
+
+
 def test_reset_brings_derived_fields_up_to_date():
-    simulation = MAZE.simulation(MAZE.tasks("train")[:2], 1)
+    simulation = UMAZE.simulation(UMAZE.tasks("train")[:2], 1)
     bodies = simulation.batch.bind("xpos")
     mask, rngs = np.array([False, True]), [np.random.default_rng(i) for i in range(2)]
     for _ in range(2):
@@ -83,8 +103,10 @@ def test_reset_brings_derived_fields_up_to_date():
         np.testing.assert_allclose(bodies[1, -1, :2], simulation.qpos[1] + 1.2, rtol=1e-12)
 
 
-def test_physics_is_mujoco_stepped_by_hand():
-    env = TaskVectorEnv(MAZE, MAZE.tasks("test")[:3], 2, autoreset_mode="Disabled")
+@each_maze
+def test_physics_is_mujoco_stepped_by_hand(maze):
+    model = maze_model(maze.layout)
+    env = TaskVectorEnv(maze, maze.tasks("test")[:3], 2, autoreset_mode="Disabled")
     env.reset(seed=0)
     start = env.get_state()["physics"]
     state = np.empty(start.shape[1])
@@ -93,16 +115,16 @@ def test_physics_is_mujoco_stepped_by_hand():
     contacts = 0
     for i in range(3):
         rng = np.random.Generator(np.random.PCG64(i))
-        data = mujoco.MjData(maze_model())
-        data.qpos[:] = np.array([2.0, 3.0]) + rng.uniform(-0.1, 0.1, 2)
+        data = mujoco.MjData(model)
+        data.qpos[:] = np.array(STARTS[maze]) + rng.uniform(-0.1, 0.1, 2)
         data.qvel[:] = 0.1 * rng.standard_normal(2)
-        mujoco.mj_forward(maze_model(), data)
-        mujoco.mj_getState(maze_model(), data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_forward(model, data)
+        mujoco.mj_getState(model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         np.testing.assert_array_equal(start[i], state)
         for t, a in enumerate(actions[:, i]):
             data.qvel[:] = np.clip(data.qvel, -5, 5)
             data.ctrl[:] = a
-            mujoco.mj_step(maze_model(), data)
+            mujoco.mj_step(model, data)
             contacts += data.ncon
             np.testing.assert_array_equal(observations[t, i], np.r_[data.qpos, data.qvel].astype(np.float32))
     assert contacts > 0 and np.abs(observations[..., 2:]).max() > MAX_SPEED
@@ -138,18 +160,18 @@ def test_walls_stop_the_particle(action, rest):
     for _ in range(300):
         simulation.step(np.array([action], dtype=np.float64))
         path.append(simulation.observe()[0, :2])
-    assert wall_distance(np.array(path)).min() > 0.5 * RADIUS  # contacts are soft, but it stays in the maze
+    assert wall_distance(np.array(path), UMAZE).min() > 0.5 * RADIUS  # contacts are soft, but it stays in the maze
     for coordinate, expected in zip(path[-1], rest, strict=True):
         assert expected is None or abs(coordinate - expected) < 0.02
 
 
 def test_every_official_goal_can_be_reached_around_the_walls():
-    goals = np.concatenate([MAZE.tasks("train"), MAZE.tasks("test")])
-    env = TaskVectorEnv(MAZE, goals, 1, autoreset_mode="Disabled")
+    goals = np.concatenate([UMAZE.tasks("train"), UMAZE.tasks("test")])
+    env = TaskVectorEnv(UMAZE, goals, 1, autoreset_mode="Disabled")
     observations, _ = env.reset(seed=0)
     in_arm = np.zeros(20, dtype=bool)
     path, total = [observations[:, :2]], np.zeros(20)
-    for _ in range(MAZE.horizon):
+    for _ in range(UMAZE.horizon):
         in_arm |= np.abs(observations[:, 0] - goals[:, 0]) < 0.1
         corner = np.stack([goals[:, 0], np.full(20, 2.8)], axis=1)
         target = np.where(in_arm[:, None], goals, corner)
@@ -158,13 +180,13 @@ def test_every_official_goal_can_be_reached_around_the_walls():
         path.append(observations[:, :2])
         total += rewards
     assert np.linalg.norm(observations[:, :2] - goals, axis=1).max() < 0.02
-    assert wall_distance(np.array(path)).min() > 0.9 * RADIUS
+    assert wall_distance(np.array(path), UMAZE).min() > 0.9 * RADIUS
     assert (total > 190).all()  # the paper's experts earn about 250 of 300
 
 
 def test_two_goals_differ_in_reward_alone():
-    goals = MAZE.tasks("train")[[0, 9]]
-    env = TaskVectorEnv(MAZE, goals, 1)
+    goals = UMAZE.tasks("train")[[0, 9]]
+    env = TaskVectorEnv(UMAZE, goals, 1)
     observations, _ = env.reset(seed=[4, 4])
     assert np.array_equal(*observations)
     observations, rewards, *_ = env.step(np.array([[-1.0, 0.0], [-1.0, 0.0]]))

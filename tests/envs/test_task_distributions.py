@@ -1,26 +1,45 @@
 """Task sets, sampling and validation."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import kstest
 
 import mbml_lightning.envs
 from mbml_lightning.envs import DISTRIBUTIONS, distribution
 
 OFFICIAL = json.loads((Path(mbml_lightning.envs.__file__).parent / "official_tasks.json").read_text(encoding="utf-8"))
+ARC = 2 * np.pi / 3
+SECOND_HALF = np.arange(4000) >= 2000
+UNIFORM = {  # what is independent and uniform on [0, 1) in 4,000 drawn tasks
+    "AntDir": lambda tasks: [tasks / ARC],
+    "AntDirFwd": lambda tasks: [tasks / (2 * np.pi)],
+    "AntGoal": lambda tasks: [np.arctan2(tasks[:, 1], tasks[:, 0]) / ARC, (tasks**2).sum(axis=1) / 3.0**2],
+    "HalfCheetahVel": lambda tasks: [tasks - 0.5],
+    "HopperParam": lambda tasks: (tasks.T + 2) / 4,
+    "HumanoidDir": lambda tasks: [tasks / ARC],
+    "HumanoidDirM": lambda tasks: [tasks / ARC],
+    "MazeMedium": lambda tasks: [(tasks[:, 0] - 0.4) / 1.8, (tasks[:, 1] - np.where(SECOND_HALF, 4.4, 0.4)) / 1.8],
+    "PointGoal": lambda tasks: [np.arctan2(tasks[:, 1], tasks[:, 0]) / np.pi],
+    "UmazeGoalM": lambda tasks: [(tasks[:, 0] - np.where(SECOND_HALF, 2.4, 0.4)) / 0.8, tasks[:, 1] - 1],
+    "WalkerParam": lambda tasks: (tasks.T + 2) / 4,
+}
 families = st.sampled_from(list(DISTRIBUTIONS.values()))
 each_family = pytest.mark.parametrize("name", DISTRIBUTIONS)
 
 
-def test_maze_goals_are_the_official_ones():
+@pytest.mark.parametrize(("name", "official"), [("UmazeGoalM", "UmazeGoal-M"), ("MazeMedium", "MazeMedium")])
+def test_maze_goals_are_the_official_ones(name, official):
+    assert list(distribution(name).splits) == ["train", "test"]
     for split in ("train", "test"):
-        goals = distribution("UmazeGoalM").tasks(split)
+        goals = distribution(name).tasks(split)
         assert goals.shape == (10, 2) and goals.dtype == np.float64
-        np.testing.assert_array_equal(goals, OFFICIAL["UmazeGoal-M"][split])
+        np.testing.assert_array_equal(goals, OFFICIAL[official][split])
 
 
 def test_maze_goals_regenerate_from_their_seed():
@@ -29,12 +48,11 @@ def test_maze_goals_regenerate_from_their_seed():
         x = np.concatenate([rng.uniform(0.4, 1.2, 5), rng.uniform(2.4, 3.2, 5)])
         goals = np.stack([x, rng.uniform(1.0, 2.0, 10)], axis=1)
         np.testing.assert_array_equal(distribution("UmazeGoalM").tasks(split), goals)
-
-
-def test_official_table_has_all_distributions_of_the_paper():
-    for name in ("AntDir", "AntGoal", "HalfCheetahVel", "HumanoidDir-M"):
-        assert (len(OFFICIAL[name]["train"]), len(OFFICIAL[name]["test"])) == (10, 8)
-    assert (OFFICIAL["WalkerParam"]["num_train"], OFFICIAL["WalkerParam"]["num_test"]) == (30, 8)
+    rng = np.random.RandomState(1336)
+    for split in ("train", "test"):
+        rooms = [[rng.uniform(0.4, 2.2, 5), rng.uniform(*y, 5)] for y in ((0.4, 2.2), (4.4, 6.2))]
+        goals = np.concatenate(rooms, axis=1).T
+        np.testing.assert_array_equal(distribution("MazeMedium").tasks(split), goals)
 
 
 def test_point_goals_lie_on_the_arc_test_between_training_and_ood_beyond():
@@ -60,12 +78,16 @@ def test_task_sets_are_valid_and_the_callers_own(name):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ValueError, match="no task distribution 'Maze': choose one of UmazeGoalM, PointGoal"):
+    known = re.escape(", ".join(DISTRIBUTIONS))
+    with pytest.raises(ValueError, match=f"^no task distribution 'Maze': choose one of {known}$"):
         distribution("Maze")
-    with pytest.raises(ValueError, match=r"UmazeGoalM has no task set 'ood': choose one of train, test$"):
-        distribution("UmazeGoalM").tasks("ood")
-    with pytest.raises(ValueError, match=r"PointGoal has no task set 'valid': choose one of train, test, ood$"):
-        distribution("PointGoal").tasks("valid")
+
+
+@each_family
+def test_unknown_sets_list_the_known_ones(name):
+    known = ", ".join(distribution(name).splits)
+    with pytest.raises(ValueError, match=f"^{name} has no task set 'valid': choose one of {known}$"):
+        distribution(name).tasks("valid")
 
 
 @given(family=families, n=st.integers(1, 50), seed=st.integers(0, 2**32 - 1))
@@ -76,39 +98,51 @@ def test_sampled_tasks_belong_to_the_family_and_repeat_with_the_seed(family, n, 
     np.testing.assert_array_equal(family.sample_tasks(n, np.random.default_rng(seed)), tasks)
 
 
+@each_family
+def test_sampled_tasks_are_uniform_on_their_range(name):
+    columns = np.array(UNIFORM[name](distribution(name).sample_tasks(4000, np.random.default_rng(0))))
+    assert columns.min() >= 0 and columns.max() < 1
+    assert kstest(columns, "uniform", axis=1).pvalue.min() > 1e-4
+    assert np.abs(np.corrcoef(columns) - np.eye(len(columns))).max() < 0.1
+
+
 @pytest.mark.parametrize("n", [1, 10, 11])
-def test_sampled_maze_goals_fill_both_arms(n):
-    x, y = distribution("UmazeGoalM").sample_tasks(n, np.random.default_rng(0)).T
-    first, second = (x >= 0.4) & (x <= 1.2), (x >= 2.4) & (x <= 3.2)
-    assert (first | second).all() and first.sum() - second.sum() == n % 2
-    assert ((y >= 1) & (y <= 2)).all()
+@pytest.mark.parametrize(("name", "axis", "between"), [("UmazeGoalM", 0, 1.8), ("MazeMedium", 1, 3.3)])
+def test_half_of_the_sampled_goals_lie_in_each_part_of_a_maze(name, axis, between, n):
+    first = distribution(name).sample_tasks(n, np.random.default_rng(0))[:, axis] < between
+    assert first.sum() == n - n // 2 and first[: n - n // 2].all()
 
 
-def test_sampled_tasks_spread_over_their_ranges():
-    rng = np.random.default_rng(0)
-    x, y = distribution("UmazeGoalM").sample_tasks(4000, rng).T
-    np.testing.assert_allclose([x[:2000].mean(), x[2000:].mean(), y.mean()], [0.8, 2.8, 1.5], atol=0.02)
-    np.testing.assert_allclose([x[:2000].std(), x[2000:].std(), y.std()], np.array([0.8, 0.8, 1]) / 12**0.5, rtol=0.05)
-    angles = np.arctan2(*distribution("PointGoal").sample_tasks(4000, rng).T[::-1])
-    assert angles.min() >= 0
-    np.testing.assert_allclose([angles.mean(), angles.std()], [np.pi / 2, np.pi / 12**0.5], rtol=0.05)
+@each_family
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 99.0, -99.0])
+def test_a_task_beyond_its_family_is_refused_in_one_line(name, number):
+    tasks = distribution(name).tasks("test")[:3]
+    tasks.reshape(3, -1)[1, -1] = number
+    meaning = re.escape(distribution(name).task_meaning)
+    value = rf"(is|has values from) .*{number:g}.*"
+    with pytest.raises(ValueError, match=rf"\A{name}: task 1 {value}, expected {meaning}\Z"):
+        distribution(name).validate_tasks(tasks)
 
 
 @each_family
 @pytest.mark.parametrize(
-    ("tasks", "message"),
+    "wrong",
     [
-        ([1.0, 1.5], r"shape \(2,\), expected \(n, 2\)"),
-        (np.zeros((2, 3)), r"shape \(2, 3\), expected \(n, 2\)"),
-        (np.zeros((0, 2)), r"shape \(0, 2\), expected \(n, 2\), n >= 1"),
-        ([[0.9, 1.0], [0.9, np.nan]], r"task 1 is \[0\.9, nan\], expected a goal"),
-        ([[0.9, 1.0], [np.inf, 1.0]], r"task 1 is \[inf, 1\.0\], expected a goal"),
-        ([[0.9, 1.0], [0.9, 1.0], [9.0, 1.0]], r"task 2 is \[9\.0, 1\.0\], expected a goal"),
-        ([["a", "b"]], "not an array of numbers"),
-        ([[1.0], [1.0, 2.0]], "not an array of numbers"),
+        lambda shape: shape,  # one task, not an array of them
+        lambda shape: (0, *shape),
+        lambda shape: (3, 1 + sum(shape)),
+        lambda shape: (1, 3, *shape),
     ],
 )
-def test_bad_tasks_are_refused_in_one_line(name, tasks, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_tasks_of_another_shape_are_refused_in_one_line(name, wrong):
+    shape = wrong(distribution(name).task_shape)
+    message = re.escape(f"{name}: tasks have shape {shape}, expected (n") + r".*\), n >= 1"
+    with pytest.raises(ValueError, match=rf"\A{message}\Z"):
+        distribution(name).validate_tasks(np.zeros(shape))
+
+
+@each_family
+@pytest.mark.parametrize("tasks", [[["a", "b"]], [[1.0], [1.0, 2.0]]])
+def test_tasks_that_are_no_numbers_are_refused_in_one_line(name, tasks):
+    with pytest.raises(ValueError, match=rf"\A{name}: tasks are not an array of numbers: .*\Z"):
         distribution(name).validate_tasks(tasks)
-    assert str(error.value).startswith(name) and "\n" not in str(error.value)

@@ -13,6 +13,7 @@ from mbml_lightning.evaluation.adaptation import (
     Chunk,
     adapt,
     draw,
+    first_trial,
     infer,
     run_episode,
     seeds,
@@ -180,3 +181,15 @@ def test_steps_after_an_episode_s_end_do_not_count(monkeypatch):
     assert episode.alive[:, 0].tolist() == [[True, False, False], [True, True, True]]
     assert episode.transitions.terminations[1, 0].tolist() == [0, 0, 1]
     assert (episode.transitions.rewards * episode.alive).sum(-1).flatten().tolist() == [1, 3]
+    assert first_trial(episode, 5)[..., 0].tolist() == [[0, 1, 1, 1, 1, 1], [0, 1, 2, 3, 3, 3]]
+
+
+def test_episodes_that_end_early_have_paths_of_one_length():
+    class Falls(Recorder):
+        def act(self, observations, z, noise):
+            return torch.ones(*observations.shape[:2], 3)
+
+    hopper = distribution("HopperParam")
+    result = adapt(Falls(noise_dim=1), None, hopper, AdaptationProtocol(episodes=2, trials=1), chunk())
+    assert result.observations.shape == (3, 2, hopper.horizon + 1, hopper.observation_dim)
+    assert (result.observations[:, :, -1] == result.observations[:, :, -2]).all(), "all fell before the horizon"

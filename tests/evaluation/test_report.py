@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from mbml_lightning.envs import distribution
 from mbml_lightning.evaluation import page, pictures, plane
 from mbml_lightning.evaluation.experiment import read_experiment
+from mbml_lightning.evaluation.normalisation import table
 from mbml_lightning.evaluation.report import report
 from mbml_lightning.evaluation.results import Evaluation, ResultsError, Split, save_trajectories
 
@@ -109,7 +111,18 @@ def test_table_equals_a_hand_computation(experiment, without_pictures):
         else:
             assert float(row["test_mean"]) == pytest.approx(LEVELS[method] + 0.5 + 2.0)
         assert (row["seeds"], row["updates"], float(row["training_seconds"])) == ("1", "4000", 90.0)
-    assert "| MBML | 172.5 [172.0, 173.0] | 173.0 [" in (experiment / "report.md").read_text()
+    assert "| MBML | 172.5 [172.0, 173.0] | - | 173.0 [" in (experiment / "report.md").read_text()
+
+
+def test_scores_on_official_tasks_are_normalised(tmp_path, without_pictures, monkeypatch):
+    goals = distribution("UmazeGoalM").tasks("test")[:2].tolist()
+    write_run(tmp_path, "mbml", splits={"test": Split(goals, returns_of("mbml", 0, "test"))})
+    entry = {"random": {"test": [10.0, 20.0]}, "sac": {"mean": 210.0, "source": "by hand"}}
+    monkeypatch.setitem(table(), "UmazeGoalM", entry)
+    report([tmp_path])
+    # The tasks return 172 and 173.
+    assert float(read_csv(tmp_path)["mbml"]["normalised_mean"]) == pytest.approx(50 * (162 / 200 + 153 / 190))
+    assert "0 is random and 100 SAC (by hand)" in (tmp_path / "report.html").read_text()
 
 
 def test_seeds_are_averaged(tmp_path, without_pictures):

@@ -1,0 +1,221 @@
+"""What there is to choose from: a table of the registered environments, and a page with their pictures."""
+
+import inspect
+import re
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.image import imsave
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mbml_lightning.envs.distribution import TaskDistribution
+from mbml_lightning.envs.registry import DISTRIBUTIONS
+from mbml_lightning.envs.task_env import TaskEnv
+
+SPLITS = ("train", "test", "ood")
+HEADER = {
+    "id": "Gymnasium's; below it, the options and their defaults",
+    "obs": "dimensions of an observation",
+    "act": "dimensions of an action",
+    "steps": "horizon of an episode, in control steps",
+    "Hz": "control steps in a second of the simulated world, rounded",
+    "tasks": "their number in the official sets train/test/ood",
+    "reward": "its terms under the default options, as the info of a step names them; the reward is their sum",
+}
+STEPS_BEFORE_PICTURE = 10
+
+PAGE = """\
+# Environments
+
+What `mbml envs` (or `python -m mbml_lightning.envs`) lists, written by `mbml envs --page docs/environments.md`.
+
+{table}
+{legend}
+
+```python
+import gymnasium as gym
+import mbml_lightning.envs
+
+env = gym.make("mbml/AntDir-v0", task=0.5, contact_forces=True)  # one task, with an option
+envs = gym.make_vec("mbml/AntDir-v0", tasks="test")  # all test tasks side by side
+```
+
+Where a whole distribution is named, as in `--task.distribution`, options follow its name:
+`AntDir+contact_forces=True`.
+
+**Pictures** come from `render()` with `render_mode="rgb_array"`. Without a display, start Python with `MUJOCO_GL=egl`
+(a GPU, or Mesa's libEGL) or `MUJOCO_GL=osmesa` (software, libOSMesa). A green ball marks a goal or, two metres ahead,
+a direction; speeds and physical parameters have no marker. Below, each is shown after {steps} random steps in its first
+training task.
+
+{sections}"""
+
+SECTION = """\
+## {name}
+
+{meaning}
+
+- task: {task}
+{options}
+<img src="images/{name}.png" width="320" alt="{name} after {steps} random steps">
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a reader wants to know of one distribution.
+
+    Attributes:
+        family: Its name.
+        env_id: Gymnasium's.
+        observation_dim: S.
+        action_dim: A.
+        horizon: Steps of an episode.
+        frames_per_second: Control steps in a simulated second.
+        tasks: Their number by official set.
+        options: Their defaults.
+        reward_terms: Names in the info of a step.
+    """
+
+    family: str
+    env_id: str
+    observation_dim: int
+    action_dim: int
+    horizon: int
+    frames_per_second: int
+    tasks: dict[str, int]
+    options: dict[str, Any]
+    reward_terms: tuple[str, ...]
+
+    def cells(self, below: str) -> list[str]:
+        """The row for a reader, as in ``HEADER``; ``below`` begins a new line within a cell."""
+        name = below.join([self.env_id, *(f"{option}={default}" for option, default in self.options.items())])
+        numbers = (self.observation_dim, self.action_dim, self.horizon, self.frames_per_second)
+        sets = "/".join(str(self.tasks.get(split, "-")) for split in SPLITS)
+        return [name, *map(str, numbers), sets, below.join(self.reward_terms)]
+
+
+def entry(family: TaskDistribution) -> Entry:
+    """The entry of a distribution; the terms of its reward are those of a step."""
+    env = TaskEnv(family.name)
+    env.reset(seed=0)
+    *_, terms = env.step(np.zeros(family.action_dim))
+    return Entry(
+        family=family.family,
+        env_id=family.env_id,
+        observation_dim=family.observation_dim,
+        action_dim=family.action_dim,
+        horizon=family.horizon,
+        frames_per_second=family.frames_per_second,
+        tasks={split: len(tasks) for split, tasks in family.splits.items()},
+        options={field.name: field.default for field in fields(family)},
+        reward_terms=tuple(terms),
+    )
+
+
+def entries() -> list[Entry]:
+    """All distributions, those of the paper first."""
+    return [entry(family) for family in DISTRIBUTIONS.values()]
+
+
+def option_meaning(family: type[TaskDistribution], option: str) -> str:
+    """What the docstring of the class, or of the one it has the option from, says under Args."""
+    described = re.compile(rf"^    {option}: (.*(?:\n {{8}}.*)*)", re.MULTILINE)
+    found = (described.search(inspect.cleandoc(kind.__doc__ or "")) for kind in family.__mro__)
+    return " ".join(next(filter(None, found))[1].split())
+
+
+def page() -> str:
+    """The page in Markdown."""
+    listed = entries()
+    lines = [HEADER, ["---"] * len(HEADER), *(one.cells("<br>") for one in listed)]
+    return PAGE.format(
+        table="".join(f"| {' | '.join(line)} |\n" for line in lines),
+        legend="\n".join(f"- {name}: {meaning}" for name, meaning in HEADER.items()),
+        steps=STEPS_BEFORE_PICTURE,
+        sections="\n".join(section(one) for one in listed),
+    )
+
+
+def section(one: Entry) -> str:
+    """One distribution: what it asks for, its tasks, its options, its picture."""
+    family = DISTRIBUTIONS[one.family]
+    options = "".join(
+        f"- `{name}={default}`: {option_meaning(type(family), name)}\n" for name, default in one.options.items()
+    )
+    return SECTION.format(
+        name=one.family,
+        meaning=inspect.cleandoc(family.__doc__ or "").splitlines()[0],
+        task=family.task_meaning,
+        options=options,
+        steps=STEPS_BEFORE_PICTURE,
+    )
+
+
+def picture(name: str) -> UInt8[np.ndarray, "height width 3"]:
+    """The first training task after some steps of a seeded random policy.
+
+    Raises:
+        RuntimeError: No OpenGL context can be created.
+    """
+    env = TaskEnv(name, render_mode="rgb_array")
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(STEPS_BEFORE_PICTURE):
+        env.step(env.action_space.sample())
+    frame = env.render()
+    env.close()
+    assert frame is not None, "the render mode is given"
+    return frame
+
+
+def write_page(path: Path) -> None:
+    """Write the page to ``path`` and the pictures to ``images`` beside it.
+
+    Raises:
+        RuntimeError: No OpenGL context can be created.
+    """
+    images = path.parent / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    for name in DISTRIBUTIONS:
+        smallest = {"optimize": True, "compress_level": 9}
+        imsave(images / f"{name}.png", picture(name), pil_kwargs=smallest)
+    path.write_text(page(), encoding="utf-8")
+
+
+def main(words: Sequence[str]) -> None:
+    """Print the table, or write the page.
+
+    Args:
+        words: Of the command line, after the command.
+    """
+    parser = ArgumentParser("mbml envs", description="List the registered environments.")
+    parser.add_argument("--page", type=Path, help="write them to this Markdown file instead, and pictures beside it")
+    path = parser.parse_args(words).page
+    if path is None:
+        _print(entries())
+        return
+    try:
+        write_page(path)
+    except RuntimeError as error:
+        parser.exit(1, f"mbml envs: error: {error}\n")
+
+
+def _print(listed: Sequence[Entry]) -> None:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in HEADER:
+        table.add_column(name, justify="left" if name in ("id", "reward") else "right", no_wrap=True)
+    for one in listed:
+        table.add_row(*(Text(cell) for cell in one.cells("\n")))
+    console = Console()
+    console.print(table)
+    for name, meaning in HEADER.items():
+        console.print(Text(f"{name}: {meaning}"))
