@@ -27,7 +27,7 @@ def episode_returns(
     return returns
 
 
-def task_record(index: int, task: np.ndarray, fields: dict[str, np.ndarray]) -> TaskRecord:
+def task_record(index: int, task: np.ndarray | np.float64, fields: dict[str, np.ndarray]) -> TaskRecord:
     """What the store keeps of one task, with its learning curve."""
     curve = episode_returns(fields["rewards"], fields["terminations"], fields["truncations"])
     return TaskRecord(index, np.atleast_1d(task).tolist(), fields, {"episode_returns": curve})

@@ -69,10 +69,12 @@ class Rows:
 
 
 def pack(fields: list[dict[str, np.ndarray]]) -> Float[Tensor, "K N D"]:
-    """Stack the stored fields of K tasks of equal length into packed rows."""
+    """The stored fields of K tasks of equal length as packed rows, with no other copy of them in memory."""
     order = ("observations", "actions", "next_observations", "rewards", "terminations")
-
-    def columns(task: dict[str, np.ndarray]) -> np.ndarray:
-        return np.concatenate([np.asarray(task[f], np.float32).reshape(len(task[f]), -1) for f in order], 1)
-
-    return torch.from_numpy(np.stack([columns(task) for task in fields]))
+    count = len(fields[0]["rewards"])
+    widths = [fields[0][name][0].size for name in order]
+    packed = np.empty((len(fields), count, sum(widths)), np.float32)
+    for rows, task in zip(packed, fields, strict=True):
+        for columns, name in zip(np.split(rows, np.cumsum(widths)[:-1], axis=1), order, strict=True):
+            columns[...] = task[name].reshape(count, -1)
+    return torch.from_numpy(packed)
