@@ -24,6 +24,7 @@ from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.algorithms.callbacks import GracefulStop, LastCheckpoint, Progress
 from mbml_lightning.algorithms.precision import use_fastest_float32
 from mbml_lightning.data.checkpoints import CheckpointError, read_checkpoint
+from mbml_lightning.data.relabelling import RelabellingError
 from mbml_lightning.data.store import StoreError
 from mbml_lightning.envs import catalogue, distribution
 from mbml_lightning.evaluation.callbacks import OnlineEvaluation
@@ -191,5 +192,5 @@ def main(args: Sequence[str] | None = None) -> None:
             lightning_command(None if args is None else words)
     except OmegaConfBaseException as error:
         sys.exit(f"mbml: error: {str(error).splitlines()[0]} (at {error.full_key})")
-    except (StoreError, ResultsError, CheckpointError, FloatingPointError) as error:
+    except (StoreError, ResultsError, CheckpointError, RelabellingError, FloatingPointError) as error:
         sys.exit(f"mbml: error: {error}")

@@ -4,15 +4,20 @@ import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mbml_lightning import envs
 from mbml_lightning.data.checkpoints import CheckpointError, check_made_by, read_checkpoint
 from mbml_lightning.data.rows import Rows
-from mbml_lightning.envs import distribution
 from mbml_lightning.nets.stacked import MLP
 from mbml_lightning.types import Transitions
+
+
+class RelabellingError(ValueError):
+    """Relabelling that cannot be done, said in one line with the remedy."""
 
 
 class Relabelled(NamedTuple):
@@ -160,9 +165,21 @@ class OracleRelabeller(Relabeller):
     def __init__(self, distribution: str, num_tasks: int | None = None) -> None:
         self.distribution, self.num_tasks = distribution, num_tasks
 
+    def prepare(self, rows: Rows, distribution: str) -> None:
+        """Refuse a distribution whose stored transitions do not tell the rewards.
+
+        Raises:
+            RelabellingError: Theirs depend on more than (s, a, s').
+        """
+        state = np.zeros(rows.observation_dim)
+        try:
+            envs.distribution(self.distribution).observed_outcomes(state, state)
+        except ValueError as error:
+            raise RelabellingError(f"{error}: use EnsembleRelabeller") from None
+
     def __call__(self, contexts: Transitions, index: Int[Tensor, "K C"]) -> Relabelled:
         """True rewards of the contexts under every task."""
-        family = distribution(self.distribution)
+        family = envs.distribution(self.distribution)
         tasks = family.tasks("train")[: self.num_tasks]
         tasks = tasks.reshape(len(tasks), 1, 1, *tasks.shape[1:])
         s, a, _, next_s, _ = (x.cpu().double().numpy() for x in contexts)

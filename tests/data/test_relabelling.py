@@ -15,6 +15,7 @@ from mbml_lightning.data.relabelling import (
     EnsembleRelabeller,
     OracleRelabeller,
     Relabelled,
+    RelabellingError,
     ensemble_prediction,
     with_truth,
 )
@@ -280,6 +281,13 @@ def test_oracle_gives_a_tasks_own_rows_the_rewards_they_had() -> None:
     rewards = OracleRelabeller("PointGoal", K)(contexts, torch.zeros(K, C, dtype=torch.long)).rewards
     for j in range(K):
         torch.testing.assert_close(rewards[(j + 1) % K, j], r[(j + 1) % K])
+
+
+@pytest.mark.parametrize("name", ["AntDir", "HalfCheetahVel", "WalkerParam"])
+def test_oracle_refuses_distributions_whose_states_do_not_tell_the_reward(name: str, rows: Rows) -> None:
+    with pytest.raises(RelabellingError, match=f"{name}: its reward depends on more .*: use EnsembleRelabeller"):
+        OracleRelabeller(name).prepare(rows, name)
+    OracleRelabeller("UmazeGoalM").prepare(rows, "UmazeGoalM")
 
 
 def test_oracle_asks_all_training_tasks_unless_told_otherwise() -> None:
