@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mbml_lightning import envs
+from mbml_lightning.data.replay_file import ReplayFile
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.data.store import StoreError, TaskRecord, write_store
 from mbml_lightning.data.ticks import Ticks, blocks
@@ -59,6 +60,8 @@ class OnlineDataModule(L.LightningDataModule):
         self.family = envs.distribution(distribution)
         self.tasks = self.family.tasks("train")[:num_tasks]
         self.digest: str | None = None
+        self.collects = False  # validation acts without a replay
+        self.replay = ReplayFile(Path(store).with_name("replay.f32"))
 
     def setup(self, stage: str) -> None:
         """Make the environments and an empty replay.
@@ -66,7 +69,8 @@ class OnlineDataModule(L.LightningDataModule):
         Raises:
             StoreError: If fewer steps are collected than the store is to hold.
         """
-        if stage != "fit":
+        self.collects = stage == "fit"
+        if not self.collects:
             return
         if self.interactions > self.capacity:
             raise StoreError(f"data.interactions is {self.interactions}, but only {self.capacity} steps are collected")
@@ -135,10 +139,13 @@ class OnlineDataModule(L.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that collection needs to go on exactly."""
+        """All that collection needs to go on exactly; transitions go to the replay's file, not to the checkpoint."""
+        new = slice(self.replay.kept, self.rows.count)
+        columns = (self.rows.packed[:, new].cpu(), self.truncations[:, new].unsqueeze(-1))
+        self.replay.append(torch.cat(columns, -1).transpose(0, 1))
         return {
-            "rows": self.rows.packed[:, : self.rows.count].clone(),
-            "truncations": self.truncations[:, : self.rows.count].clone(),
+            "steps": self.replay.kept,
+            "sha256": self.replay.digest,
             "episode": torch.from_numpy(self.episode.copy()),
             "episode_return": torch.from_numpy(self.episode_return.copy()),
             "observations": torch.from_numpy(self.observations.copy()),
@@ -146,11 +153,20 @@ class OnlineDataModule(L.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken."""
-        count = state_dict["rows"].shape[1]
-        self.rows.packed[:, :count] = state_dict["rows"]
-        self.rows.count = count
-        self.truncations[:, :count] = state_dict["truncations"]
+        """Go on where ``state_dict`` was taken.
+
+        Raises:
+            StoreError: The replay's file is not that of the checkpoint.
+        """
+        if not self.collects:
+            return
+        tasks, _, width = self.rows.packed.shape
+        self.rows.count = 0
+        for steps in self.replay.read(state_dict["steps"], state_dict["sha256"], tasks, width + 1):
+            end = self.rows.count + len(steps)
+            self.rows.packed[:, self.rows.count : end] = steps[..., :-1].transpose(0, 1)
+            self.truncations[:, self.rows.count : end] = steps[..., -1].T > 0
+            self.rows.count = end
         self.episode, self.episode_return = (state_dict[x].numpy().copy() for x in ("episode", "episode_return"))
         self.observations = state_dict["observations"].numpy().copy()
         self.env.set_state({name: value.numpy() for name, value in state_dict["env"].items()})
