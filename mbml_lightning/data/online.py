@@ -15,6 +15,7 @@ from mbml_lightning.data.replay_file import ReplayFile
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.data.store import StoreError, TaskRecord, write_store
 from mbml_lightning.data.ticks import Ticks, blocks
+from mbml_lightning.policies.threads import cores_for_physics
 from mbml_lightning.types import Policy, Transitions
 
 
@@ -93,6 +94,7 @@ class OnlineDataModule(L.LightningDataModule):
         self.episode_return[mask] = 0
         return self.env.reset(seed=seeds, options={"reset_mask": mask})[0]
 
+    @cores_for_physics()
     @torch.no_grad()
     def collect(self, policy: Policy, steps: int) -> list[float]:
         """Take ``steps`` steps of every task; returns of the episodes that ended."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mbml_lightning.envs import TaskDistribution, TaskVectorEnv, make_vec_env
 from mbml_lightning.nets.task_encoder import TaskEncoder, product
+from mbml_lightning.policies.threads import cores_for_physics
 from mbml_lightning.types import Gaussian, Policy, Transitions
 
 
@@ -79,6 +80,7 @@ def draw(
     return torch.stack([torch.stack([one(seed) for seed in row]) for row in seeds(protocol, chunk, episode, purpose)])
 
 
+@cores_for_physics()
 @torch.no_grad()
 def adapt(
     policy: Policy,
