@@ -145,6 +145,14 @@ def test_a_saved_configuration_validates(experiment, tmp_path, method, updates):
         assert (after.splits[split].returns == before.splits[split].returns).all()
 
 
+@pytest.mark.parametrize(("threshold", "kept"), [(1e9, True), (0.0, False)])
+def test_next_states_are_relabelled_where_a_threshold_asks_for_it(experiment, tmp_path, threshold, kept):
+    words = [f"--task.next_state_threshold={threshold}", "--task.relabel_threshold=1e9", "--evaluation.splits=[]"]
+    main(command("mbml", experiment, *words, "--run", str(tmp_path)))
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["train/kept_fraction"] == kept
+
+
 def test_wandb_offline_by_one_flag(experiment, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
