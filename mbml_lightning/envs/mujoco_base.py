@@ -61,7 +61,7 @@ class MujocoSimulation(Simulation):
     def reset(self, mask: Bool[np.ndarray, " n"], generators: Sequence[np.random.Generator]) -> None:
         """Clear all of the last episode, draw a start, and bring the bound derived fields up to date with it."""
         copies = np.flatnonzero(mask).tolist()
-        self.batch.state[copies] = self._initial  # what batch.reset does, at a tenth of the cost
+        self.batch.state[copies] = self._initial  # what batch.reset does, for less
         for copy in copies:
             self.qpos[copy], self.qvel[copy] = self.draw_start(generators[copy])
         self.batch.forward(copies)
