@@ -38,7 +38,7 @@ def report(runs: list[Path], output: Path | None = None) -> None:
     write_text(output.with_suffix(".csv"), _csv(rows))
     write_text(output.with_suffix(".md"), _markdown([HEADER, ["---"] + ["---:"] * 6, *cells]))
     write_text(output, page(experiment, headline(experiment), HEADER, cells))
-    _print(cells, experiment.problems, output)
+    _print(rows, experiment.problems, output)
 
 
 class Row(NamedTuple):
@@ -94,18 +94,26 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _print(rows: Sequence[Sequence[str]], problems: Sequence[str], output: Path) -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption="mean return [95% interval]")
-    table.add_column(HEADER[0], overflow="fold")
-    for name in HEADER[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
+def _print(rows: Sequence[Row], problems: Sequence[str], output: Path) -> None:
+    """The table without the normalised scores, which stand below it: a terminal has 80 columns."""
+    normalised = HEADER.index("Normalised")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=_caption(rows))
+    for i, name in enumerate(HEADER):
+        if i != normalised:
+            table.add_column(name, justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell) for i, cell in enumerate(row.cells()) if i != normalised))
     console = Console()
     console.print(table)
     for problem in problems:
         console.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
     console.print(Text(str(output)), soft_wrap=True)
+
+
+def _caption(rows: Sequence[Row]) -> str:
+    scores = ", ".join(f"{row.method.label} {row.normalised.mean:.0f}" for row in rows if row.normalised)
+    text = "mean return \\[95% interval]"
+    return f"{text}\nunseen tasks, normalised (0 is random, 100 SAC): {scores}" if scores else text
 
 
 def headline(experiment: Experiment) -> str:

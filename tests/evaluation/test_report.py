@@ -114,7 +114,8 @@ def test_table_equals_a_hand_computation(experiment, without_pictures):
     assert "| MBML | 172.5 [172.0, 173.0] | - | 173.0 [" in (experiment / "report.md").read_text()
 
 
-def test_scores_on_official_tasks_are_normalised(tmp_path, without_pictures, monkeypatch):
+def test_scores_on_official_tasks_are_normalised(tmp_path, without_pictures, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
     goals = distribution("UmazeGoalM").tasks("test")[:2].tolist()
     write_run(tmp_path, "mbml", splits={"test": Split(goals, returns_of("mbml", 0, "test"))})
     entry = {"random": {"test": [10.0, 20.0]}, "sac": {"mean": 210.0, "source": "by hand"}}
@@ -123,6 +124,8 @@ def test_scores_on_official_tasks_are_normalised(tmp_path, without_pictures, mon
     # The tasks return 172 and 173.
     assert float(read_csv(tmp_path)["mbml"]["normalised_mean"]) == pytest.approx(50 * (162 / 200 + 153 / 190))
     assert "0 is random and 100 SAC (by hand)" in (tmp_path / "report.html").read_text()
+    shown = capsys.readouterr().out
+    assert "normalised (0 is random, 100 SAC): MBML 81" in shown and "…" not in shown
 
 
 def test_seeds_are_averaged(tmp_path, without_pictures):
