@@ -72,9 +72,9 @@ def pack(fields: list[dict[str, np.ndarray]]) -> Float[Tensor, "K N D"]:
     """The stored fields of K tasks of equal length as packed rows, with no other copy of them in memory."""
     order = ("observations", "actions", "next_observations", "rewards", "terminations")
     count = len(fields[0]["rewards"])
-    widths = [fields[0][name][0].size for name in order]
+    widths = [np.asarray(fields[0][name]).reshape(count, -1).shape[1] for name in order]
     packed = np.empty((len(fields), count, sum(widths)), np.float32)
     for rows, task in zip(packed, fields, strict=True):
         for columns, name in zip(np.split(rows, np.cumsum(widths)[:-1], axis=1), order, strict=True):
-            columns[...] = task[name].reshape(count, -1)
+            columns[...] = np.asarray(task[name]).reshape(count, -1)
     return torch.from_numpy(packed)
