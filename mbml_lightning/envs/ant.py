@@ -119,7 +119,8 @@ class AntDir(DirectionTasks):
 
     Args:
         contact_forces: Observe 84 contact forces and pay for them. The authors' MuJoCo 2.0 left them at zero, so the
-            default leaves them out; with them an ant of today is another problem.
+            default leaves them out; with them an ant of today is another problem. They are those at the beginning of
+            the last physics step, where Gymnasium computes them anew after it.
     """
 
     contact_forces: bool = False
