@@ -145,6 +145,12 @@ def test_a_saved_configuration_validates(experiment, tmp_path, method, updates):
         assert (after.splits[split].returns == before.splits[split].returns).all()
 
 
+def test_any_of_the_official_sets_can_be_evaluated(experiment, tmp_path):
+    main(command("random", experiment, "--run", str(tmp_path), "--evaluation.splits=[test,ood]"))
+    evaluation = Evaluation.load(tmp_path / "evaluation.json")
+    assert {name: len(split.returns) for name, split in evaluation.splits.items()} == {"test": 4, "ood": 4}
+
+
 @pytest.mark.parametrize(("threshold", "kept"), [(1e9, True), (0.0, False)])
 def test_next_states_are_relabelled_where_a_threshold_asks_for_it(experiment, tmp_path, threshold, kept):
     words = [f"--task.next_state_threshold={threshold}", "--task.relabel_threshold=1e9", "--evaluation.splits=[]"]

@@ -88,7 +88,7 @@ class OnlineEvaluation(Callback):
         results = merge(gather(mine, trainer.world_size))
         for split, result in results.items():
             pl_module.log(f"val/return_{split}", self.score(result), logger=False, batch_size=1)
-        unseen = self.score(results.get("test", results["train"]))
+        unseen = self.score(results.get("test", next(iter(results.values()))))
         pl_module.log("val/return", unseen, prog_bar=True, logger=False, batch_size=1)
         if trainer.is_global_zero:
             self.log_tasks(trainer, method, results)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 SCHEMA = 1
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "ood")
 
 
 class ResultsError(ValueError):
