@@ -1,7 +1,7 @@
 """The package's methods outside a Trainer's loop, on synthetic transitions, and the size of their matrix products."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,22 @@ import torch
 from omegaconf import OmegaConf
 
 from mbml_lightning import envs
-from mbml_lightning.algorithms import BCQ, MBML, SAC, Algorithm, TransitionEnsemble
+from mbml_lightning.algorithms import (
+    BCQ,
+    MBML,
+    PEARL,
+    SAC,
+    Algorithm,
+    ContextualBCQ,
+    MultiTaskBC,
+    TransitionEnsemble,
+)
 from mbml_lightning.algorithms.mbml import load_teachers
-from mbml_lightning.data.relabelling import EnsembleRelabeller, ensemble_prediction
+from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabeller, ensemble_prediction
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs.random_physics import RandomPhysics
+from mbml_lightning.objectives.focal import FOCAL
+from mbml_lightning.objectives.hard_mining import HardMiningTriplet
 from mbml_lightning.objectives.triplet import RelabelledTriplet
 from mbml_lightning.types import Scale, TaskBatch
 
@@ -56,7 +67,7 @@ def make(phase: str, distribution: str, num_tasks: int | None, scale: Scale, dev
     algorithm, widest = PHASES[phase](distribution, num_tasks, scale, rows)
     attach(algorithm.to(device))
     generator = torch.Generator(device).manual_seed(0)
-    batches = [rows.draw(generator, algorithm.batch_size, algorithm.context_size) for _ in range(2)]
+    batches = [rows.draw(generator, algorithm.batch_size, algorithm.context_rows) for _ in range(2)]
     return Learner(algorithm, rows, batches, widest)
 
 
@@ -108,23 +119,60 @@ def _ensemble(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows
 
 
 def _mbml(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) -> tuple[Algorithm, tuple[int, ...]]:
-    """Teachers and ensembles come from checkpoints of untrained methods: an update costs the same."""
-    device = rows.packed.device
-    with tempfile.TemporaryDirectory() as folder:
-        bcq = BCQ(distribution, num_tasks, scale.bcq_hidden, scale.vae_hidden)
-        ensembles = [TransitionEnsemble(distribution, num_tasks)]
-        if isinstance(envs.distribution(distribution), RandomPhysics):
-            hidden = scale.next_state_hidden
-            ensembles.append(TransitionEnsemble(distribution, num_tasks, "next_observations", hidden=hidden))
-        arguments = [x for ensemble in ensembles for x in (_checkpoint(ensemble, folder), _threshold(ensemble, rows))]
-        relabeller = EnsembleRelabeller(*arguments)
-        del ensembles
-        relabeller.prepare(rows, distribution)
-        sizes = scale.encoder_hidden, scale.q_hidden, scale.generator_hidden, scale.perturbation_hidden
-        teachers = _checkpoint(bcq, folder)
-        mbml = MBML(distribution, teachers, relabeller, {"triplet": RelabelledTriplet()}, num_tasks, *sizes)
-        mbml.teachers = load_teachers(teachers, distribution, device)
+    mbml = students(distribution, num_tasks, scale, rows, ["mbml"])["mbml"]
     return mbml, (1, mbml.num_tasks * mbml.batch_size, scale.q_hidden[-2], scale.q_hidden[-1])
+
+
+def students(
+    distribution: str, num_tasks: int | None, scale: Scale, rows: Rows, methods: Sequence[str]
+) -> dict[str, Algorithm]:
+    """Methods that infer their task; teachers and ensembles are untrained, for an update costs the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        teachers = _checkpoint(BCQ(distribution, num_tasks, scale.bcq_hidden, scale.vae_hidden), folder)
+        relabeller = EnsembleRelabeller(*_ensembles(distribution, num_tasks, scale, rows, folder))
+        relabeller.prepare(rows, distribution)
+        made = {name: _student(name, distribution, num_tasks, scale, teachers, relabeller) for name in methods}
+        for student in made.values():
+            if isinstance(student, MBML):
+                student.teachers = load_teachers(teachers, distribution, rows.packed.device)
+    return made
+
+
+def _student(
+    name: str, distribution: str, num_tasks: int | None, scale: Scale, teachers: str, relabeller: Relabeller
+) -> Algorithm:
+    """As its file in ``conf`` has it."""
+    rows = scale.context_size
+    shared: dict[str, Any] = {"num_tasks": num_tasks, "encoder_hidden": scale.encoder_hidden, "context_size": 2 * rows}
+    relabels = {"relabeller": relabeller, "context_size": rows}
+    networks = scale.q_hidden, scale.generator_hidden, scale.perturbation_hidden
+    distilled: dict[str, dict[str, Any]] = {
+        "mbml": {**relabels, "hooks": {"triplet": RelabelledTriplet()}},
+        "no_relabelling": {"hooks": {"triplet": HardMiningTriplet()}, "context_sets": 10},
+        "no_triplet": relabels,
+        "neither": {},
+        "focal": {"hooks": {"focal": FOCAL()}, "context_sets": 2},
+    }
+    batch = scale.mbml_batch_size
+    if name in distilled:
+        return MBML(distribution, teachers, *networks, batch_size=batch, **shared | distilled[name])
+    if name == "contextual_bcq":
+        return ContextualBCQ(distribution, *networks, batch_size=batch, **shared)
+    if name == "multi_task_bc":
+        return MultiTaskBC(distribution, scale.generator_hidden, batch_size=batch, **shared)
+    return PEARL(distribution, scale.pearl_hidden, batch_size=2 * batch, **shared)
+
+
+STUDENTS = ("mbml", "no_relabelling", "no_triplet", "neither", "focal", "contextual_bcq", "pearl", "multi_task_bc")
+
+
+def _ensembles(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows, folder: str) -> list[Any]:
+    """Checkpoints and thresholds of what relabelling needs."""
+    ensembles = [TransitionEnsemble(distribution, num_tasks)]
+    if isinstance(envs.distribution(distribution), RandomPhysics):
+        hidden = scale.next_state_hidden
+        ensembles.append(TransitionEnsemble(distribution, num_tasks, "next_observations", hidden=hidden))
+    return [x for ensemble in ensembles for x in (_checkpoint(ensemble, folder), _threshold(ensemble, rows))]
 
 
 def _checkpoint(algorithm: Algorithm, folder: str) -> str:

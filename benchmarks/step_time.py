@@ -92,7 +92,7 @@ def drawing(phase: str, learner: Learner, fastest: float, rounds: int) -> dict[s
     """How long drawing the rows of an update takes, beside the fastest update."""
     ours, rows = learner.algorithm, learner.rows
     generator = torch.Generator(rows.packed.device).manual_seed(0)
-    draw = functools.partial(rows.draw, generator, ours.batch_size, ours.context_size)
+    draw = functools.partial(rows.draw, generator, ours.batch_size, ours.context_rows)
     ms = 1e3 * statistics.median(alternate({"draw": draw}, rounds, rows.packed.device)["draw"])
     return {"phase": phase, "ms": ms, "% of the fastest update": 100 * ms / fastest, "aim": "< 2"}
 

@@ -19,15 +19,19 @@ import mbml_lightning.algorithms
 import mbml_lightning.data.offline
 import mbml_lightning.data.online
 import mbml_lightning.data.relabelling
+import mbml_lightning.objectives.focal
+import mbml_lightning.objectives.hard_mining
 import mbml_lightning.objectives.triplet  # noqa: F401
 from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.algorithms.callbacks import GracefulStop, LastCheckpoint, Progress
 from mbml_lightning.algorithms.precision import use_fastest_float32
+from mbml_lightning.algorithms.sensitivity import RewardSensitivity
 from mbml_lightning.data.checkpoints import CheckpointError, read_checkpoint
 from mbml_lightning.data.relabelling import RelabellingError
 from mbml_lightning.data.store import StoreError
 from mbml_lightning.envs import catalogue, distribution
 from mbml_lightning.evaluation.callbacks import OnlineEvaluation
+from mbml_lightning.evaluation.figures import paper_figure
 from mbml_lightning.evaluation.report import report
 from mbml_lightning.evaluation.results import ResultsError
 from mbml_lightning.types import Scale, TaskSpec
@@ -80,6 +84,7 @@ class CLI(LightningCLI):
         parser.add_argument("--experiment", type=str, help="Folder of all runs that belong together.")
         parser.add_argument("--run", type=str, help="Folder of this run.")
         parser.add_lightning_class_args(OnlineEvaluation, "evaluation")
+        parser.add_lightning_class_args(RewardSensitivity, "sensitivity")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -89,6 +94,13 @@ class CLI(LightningCLI):
                 "scale.collection_steps": "${..task.collection_steps}",
                 "scale.bcq_updates": "${..task.bcq_updates}",
                 "evaluation.folder": "${..run}",
+                "evaluation.trials_while_training": "${..scale.trials_while_training}",
+                "evaluation.collectors": {
+                    "train": "${...experiment}/sac/seed-${...seed_everything}/last.ckpt",
+                    "test": "${...experiment}/sac_test/seed-0/last.ckpt",
+                    "ood": "${...experiment}/sac_ood/seed-0/last.ckpt",
+                },
+                "sensitivity.folder": "${..run}",
                 "checkpoint.dirpath": "${..run}",
             }
         )
@@ -154,7 +166,12 @@ def report_command(words: Sequence[str]) -> None:
     parser = ArgumentParser("mbml report", description=report.__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="folders in which runs are searched for")
     parser.add_argument("--output", type=Path, help="the page; report.html in the first folder if not given")
-    report(**vars(parser.parse_args(words)))
+    parser.add_argument("--figure", type=int, help="draw only this figure of the paper: 4, 6, 7, 11 or 12")
+    options = parser.parse_args(words)
+    if options.figure is None:
+        report(options.runs, options.output)
+    else:
+        paper_figure(options.runs, options.figure, options.output)
 
 
 def lightning_command(words: Sequence[str] | None) -> None:

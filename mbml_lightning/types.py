@@ -56,17 +56,19 @@ class Scale:
         next_state_updates: Updates of the next-state ensembles.
         next_state_hidden: Hidden layers of a next-state ensemble's member.
         ensemble_lr: Learning rate of both kinds of ensembles.
-        mbml_updates: Updates of phase 2.
+        mbml_updates: Updates of phase 2, and of the baselines beside it.
         encoder_hidden: Hidden layers of the task encoder.
         q_hidden: Hidden layers of Q_D.
         generator_hidden: Hidden layers of G_D.
         perturbation_hidden: Hidden layers of xi_D.
-        mbml_lr: Learning rate of phase 2.
-        mbml_batch_size: Transitions a task in an update of phase 2.
+        pearl_hidden: Hidden layers of PEARL's networks.
+        mbml_lr: Learning rate of phase 2, and of the baselines.
+        mbml_batch_size: Transitions a task in an update of phase 2; doubled for PEARL.
         context_size: Context rows a task in an update of phase 2; doubled for methods without relabelling.
         kl_weight: beta of Eq. 3.
         standardise_context: Whether the encoder's inputs are standardised.
         evaluate_every: Updates of phase 2 between evaluations.
+        trials_while_training: Trials a task of these evaluations; the last one has ``evaluation.trials``.
     """
 
     interactions: int
@@ -90,12 +92,14 @@ class Scale:
     q_hidden: list[int] = field(default_factory=lambda: [1024] * 9)
     generator_hidden: list[int] = field(default_factory=lambda: [1024] * 7)
     perturbation_hidden: list[int] = field(default_factory=lambda: [1024] * 8)
+    pearl_hidden: list[int] = field(default_factory=lambda: [300] * 3)
     mbml_lr: float = 3e-4
     mbml_batch_size: int = 128
     context_size: int = 64
     kl_weight: float = 0.1
     standardise_context: bool = False
     evaluate_every: int = 5_000
+    trials_while_training: int = 2
 
 
 class Transitions(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are scripts beside the package, not a part of it
 
-from benchmarks import environments, learners, matrix_products, measuring, step_time, trainer_overhead
+from benchmarks import environments, learners, matrix_products, measuring, methods, step_time, trainer_overhead
 from benchmarks.agreement import check_agreement
 from benchmarks.references import REFERENCES
 from mbml_lightning import envs
@@ -109,6 +109,14 @@ def test_step_time(tmp_path, capsys):
     assert all(float(row["ms"]) * float(row["updates/s"]) == pytest.approx(1000) for row in updates)
     assert [row["phase"] for row in columns(tmp_path / "step_time-drawing.csv")] == ["sac", "bcq", "ensemble", "mbml"]
     assert (tmp_path / "step_time.md").read_text() == capsys.readouterr().out
+
+
+def test_methods(tmp_path):
+    words = ["--scales", "tiny", "--num-tasks", "2", "--rounds", "1", "--threads", "1", "--output", str(tmp_path)]
+    methods.main(words)
+    rows = columns(tmp_path / "methods-updates.csv")
+    assert [row["method"] for row in rows] == list(learners.STUDENTS)
+    assert float(rows[0]["of MBML's"]) == 1 and all(float(row["ms"]) > 0 for row in rows)
 
 
 def test_environments(tmp_path):

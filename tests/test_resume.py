@@ -15,7 +15,15 @@ from mbml_lightning.cli import main
 from mbml_lightning.data.store import FIELDS, read_store
 
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=10", "--evaluation.trials=1"]
-METHODS = {"sac": "SAC", "bcq": "BCQ", "reward_ensemble": "TransitionEnsemble", "mbml": "MBML"}
+METHODS = {
+    "sac": "SAC",
+    "bcq": "BCQ",
+    "reward_ensemble": "TransitionEnsemble",
+    "mbml": "MBML",
+    "contextual_bcq": "ContextualBCQ",
+    "pearl": "PEARL",
+    "multi_task_bc": "MultiTaskBC",
+}
 
 
 def words(phase: str, experiment: Path, run: Path) -> list[str]:

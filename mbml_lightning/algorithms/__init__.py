@@ -2,9 +2,22 @@
 
 from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.algorithms.bcq import BCQ
+from mbml_lightning.algorithms.contextual_bcq import ContextualBCQ
 from mbml_lightning.algorithms.mbml import MBML
+from mbml_lightning.algorithms.multi_task_bc import MultiTaskBC
+from mbml_lightning.algorithms.pearl import PEARL
 from mbml_lightning.algorithms.random import Random
 from mbml_lightning.algorithms.sac import SAC
 from mbml_lightning.algorithms.transition_ensemble import TransitionEnsemble
 
-__all__ = ["BCQ", "MBML", "SAC", "Algorithm", "Random", "TransitionEnsemble"]
+__all__ = [
+    "BCQ",
+    "MBML",
+    "PEARL",
+    "SAC",
+    "Algorithm",
+    "ContextualBCQ",
+    "MultiTaskBC",
+    "Random",
+    "TransitionEnsemble",
+]

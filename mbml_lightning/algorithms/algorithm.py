@@ -27,20 +27,26 @@ class Algorithm(L.LightningModule, ABC):
     repeats the uninterrupted one.
 
     Args:
-        distribution: Name of the task distribution; its training tasks are the K tasks.
-        num_tasks: K, if fewer than all official training tasks.
+        distribution: Name of the task distribution.
+        num_tasks: K, if fewer than all official tasks of the split.
         updates_per_block: Gradient updates of a block.
         seed: Seed of the updates' randomness.
+        split: Which official tasks are the K tasks.
     """
 
     def __init__(
-        self, distribution: str, num_tasks: int | None = None, updates_per_block: int = 50, seed: int = 0
+        self,
+        distribution: str,
+        num_tasks: int | None = None,
+        updates_per_block: int = 50,
+        seed: int = 0,
+        split: str = "train",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.encoder = None
         self.family: TaskDistribution = envs.distribution(distribution)
-        self.tasks = self.family.tasks("train")[:num_tasks]
+        self.split, self.tasks = split, self.family.tasks(split)[:num_tasks]
         self.updates_per_block, self.seed = updates_per_block, seed
 
     # What a method is ------------------------------------------------------------------------------------------
@@ -54,9 +60,11 @@ class Algorithm(L.LightningModule, ABC):
         """How the method acts when it is evaluated."""
 
     batch_size: int
-    context_size: int = 0
+    context_rows: int = 0
     stacked: bool = True
     """Whether each training task has a member of its own, so that the method acts on those tasks only."""
+    split: str = "train"
+    """The task set whose first K tasks are learnt."""
     encoder: TaskEncoder | None
     """Infers the task; None for methods that need no z."""
     loaded_updates: int = 0
@@ -67,6 +75,11 @@ class Algorithm(L.LightningModule, ABC):
     def num_tasks(self) -> int:
         """K."""
         return len(self.tasks)
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Dimensions of states and of actions."""
+        return self.family.observation_dim, self.family.action_dim
 
     @property
     def trained_updates(self) -> int:
@@ -120,7 +133,7 @@ class Algorithm(L.LightningModule, ABC):
         """The batches of a block, drawn on the device."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         for _ in range(updates):
-            yield data.rows.draw(self.sampler, self.batch_size, self.context_size)
+            yield data.rows.draw(self.sampler, self.batch_size, self.context_rows)
 
     def log_block(self, means: dict[str, Tensor]) -> None:
         """Write the means of a block's losses: one transfer from the device.

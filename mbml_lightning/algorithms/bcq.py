@@ -22,7 +22,69 @@ from mbml_lightning.policies.bcq import BCQPolicy
 from mbml_lightning.types import TaskBatch, Transitions
 
 
-class BCQ(Algorithm):
+class BCQLosses:
+    """The losses of BCQ and how it acts, for a stack of tasks or, given z, for all of them.
+
+    What is named here is set by the class that uses it.
+    """
+
+    q: QFunction
+    q_target: QFunction
+    perturbation: Perturbation
+    perturbation_target: Perturbation
+    generator: CandidateGenerator
+    latent: CandidateEncoder
+    discount: float
+    soft_min: float
+    phi: float
+    candidates: int
+    tau: float
+
+    def vae_loss(self, t: Transitions, z: Tensor | None = None) -> Tensor:
+        """Eq. 19."""
+        mean, std = self.latent(t.observations, t.actions, z)
+        nu = mean + std * torch.randn_like(std)
+        return loss.vae_loss(self.generator(t.observations, nu, z), t.actions, mean, std)
+
+    def q_loss(self, t: Transitions, z: Tensor | None = None) -> Tensor:
+        """Eq. 20."""
+        with torch.no_grad():
+            s = t.next_observations.repeat_interleave(self.candidates, -2)
+            next_z = None if z is None else z.repeat_interleave(self.candidates, -2)
+            a = self.generator(s, self.noise(s), next_z)
+            a = perturb(a, self.perturbation_target(s, a, next_z), self.phi)
+            value = loss.candidate_value(self.q_target(s, a, next_z), self.soft_min)
+            value = value.unflatten(-1, (-1, self.candidates))
+            target = loss.td_target(t.rewards, t.terminations, value, self.discount)
+        return loss.q_loss(self.q(t.observations, t.actions, z), target)
+
+    def perturbation_loss(self, t: Transitions, z: Tensor | None = None) -> Tensor:
+        """Eq. 21, with the first critic."""
+        with torch.no_grad():
+            a = self.generator(t.observations, self.noise(t.observations), z)
+        a = perturb(a, self.perturbation(t.observations, a, z), self.phi)
+        return loss.perturbation_loss(self.first_q(t.observations, a, z))
+
+    def noise(self, s: Tensor) -> Tensor:
+        """Clipped latent noise nu for every state."""
+        return clipped_noise(torch.randn(*s.shape[:-1], self.generator.latent_dim, device=s.device))
+
+    def move_targets(self) -> None:
+        """Targets follow, at the rate tau."""
+        move_towards(self.q_target, self.q, self.tau)
+        move_towards(self.perturbation_target, self.perturbation, self.tau)
+
+    def first_q(self, s: Tensor, a: Tensor, z: Tensor | None = None) -> Tensor:
+        """The first critic, by which candidates are chosen."""
+        values: Tensor = self.q(s, a, z, member=0)
+        return values
+
+    def policy(self) -> BCQPolicy:
+        """Proposes, perturbs, and takes the best candidate by the first critic."""
+        return BCQPolicy(self.generator, self.perturbation, self.first_q, self.candidates, self.phi)
+
+
+class BCQ(BCQLosses, Algorithm):
     """K teachers Q_i, G_i, xi_i, each learned from its own task's batch.
 
     Args:
@@ -61,7 +123,7 @@ class BCQ(Algorithm):
         self.save_hyperparameters()
         self.batch_size, self.lr, self.discount, self.tau = batch_size, lr, discount, tau
         self.soft_min, self.phi, self.candidates = soft_min, phi, candidates
-        dims, k, init = (self.family.observation_dim, self.family.action_dim), self.num_tasks, fan_in_uniform
+        dims, k, init = self.dims, self.num_tasks, fan_in_uniform
         self.q = QFunction(*dims, hidden, members=(2, k), init=init)
         self.perturbation = Perturbation(*dims, hidden, members=(k,), init=init)
         self.generator = CandidateGenerator(*dims, vae_hidden, members=(k,), init=init)
@@ -83,43 +145,5 @@ class BCQ(Algorithm):
         self.step(q, losses["q_loss"])
         losses["perturbation_loss"] = self.perturbation_loss(batch.transitions)
         self.step(perturbation, losses["perturbation_loss"])
-        move_towards(self.q_target, self.q, self.tau)
-        move_towards(self.perturbation_target, self.perturbation, self.tau)
+        self.move_targets()
         return {name: value / self.num_tasks for name, value in losses.items()}
-
-    def vae_loss(self, t: Transitions) -> Tensor:
-        """Eq. 19."""
-        mean, std = self.latent(t.observations, t.actions)
-        nu = mean + std * torch.randn_like(std)
-        return loss.vae_loss(self.generator(t.observations, nu), t.actions, mean, std)
-
-    def q_loss(self, t: Transitions) -> Tensor:
-        """Eq. 20."""
-        with torch.no_grad():
-            s = t.next_observations.repeat_interleave(self.candidates, -2)
-            a = self.generator(s, self.noise(s))
-            a = perturb(a, self.perturbation_target(s, a), self.phi)
-            value = loss.candidate_value(self.q_target(s, a), self.soft_min)
-            value = value.unflatten(-1, (-1, self.candidates))
-            target = loss.td_target(t.rewards, t.terminations, value, self.discount)
-        return loss.q_loss(self.q(t.observations, t.actions), target)
-
-    def perturbation_loss(self, t: Transitions) -> Tensor:
-        """Eq. 21, with the first critic."""
-        with torch.no_grad():
-            a = self.generator(t.observations, self.noise(t.observations))
-        a = perturb(a, self.perturbation(t.observations, a), self.phi)
-        return loss.perturbation_loss(self.first_q(t.observations, a))
-
-    def noise(self, s: Tensor) -> Tensor:
-        """Clipped latent noise nu for every state."""
-        return clipped_noise(torch.randn(*s.shape[:-1], self.generator.latent_dim, device=s.device))
-
-    def policy(self) -> BCQPolicy:
-        """Each task's own teacher, which chooses by its first critic."""
-        return BCQPolicy(self.generator, self.perturbation, self.first_q, self.candidates, self.phi)
-
-    def first_q(self, s: Tensor, a: Tensor, z: Tensor | None = None) -> Tensor:
-        """Q_1, ..., Q_K: the first critic of each task."""
-        values: Tensor = self.q(s, a, z, member=0)
-        return values

@@ -3,12 +3,14 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning.algorithms.algorithm import Algorithm, move_towards
+from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, check_made_by
 from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.nets.bcq import QFunction
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
@@ -22,7 +24,8 @@ class SAC(Algorithm):
 
     Args:
         distribution: Name of the task distribution.
-        num_tasks: K, if fewer than all official training tasks.
+        num_tasks: K, if fewer than all official tasks of the split.
+        split: Which official tasks; policies of ``test`` or ``ood`` collect contexts for the evaluation there.
         actor_hidden: Hidden layers of the actor.
         critic_hidden: Hidden layers of the two critics; 7 x 1024 in the official code.
         lr: Learning rate of Adam for actor, critics and temperature.
@@ -39,6 +42,7 @@ class SAC(Algorithm):
         self,
         distribution: str,
         num_tasks: int | None = None,
+        split: str = "train",
         actor_hidden: Sequence[int] = (256, 256),
         critic_hidden: Sequence[int] = (256, 256),
         lr: float = 3e-4,
@@ -50,7 +54,7 @@ class SAC(Algorithm):
         updates_per_block: int = 50,
         seed: int = 0,
     ) -> None:
-        super().__init__(distribution, num_tasks, updates_per_block, seed)
+        super().__init__(distribution, num_tasks, updates_per_block, seed, split)
         self.save_hyperparameters()
         self.batch_size, self.lr, self.discount, self.tau, self.warmup = batch_size, lr, discount, tau, warmup
         dims, k = (self.family.observation_dim, self.family.action_dim), self.num_tasks
@@ -95,6 +99,19 @@ class SAC(Algorithm):
     def policy(self) -> GaussianPolicy:
         """Each task's own actor, acting with its mean."""
         return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)
+
+    # Checkpoints ------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down whose tasks these are, too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CHECKPOINT_KEY]["split"] = self.split
+
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse one of other tasks, too."""
+        super().check_checkpoint(checkpoint)
+        checkpoint[CHECKPOINT_KEY].setdefault("split", "train")
+        check_made_by(checkpoint, split=self.split)
 
     # Collection ------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Phase 1: ensembles that predict each task's rewards or next states (Algorithm 2)."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
@@ -9,8 +10,10 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, check_made_by
+from mbml_lightning.data.relabelling import RelabellingError
+from mbml_lightning.data.relabelling_error import absolute_errors, truly_relabelled
 from mbml_lightning.nets.stacked import MLP
-from mbml_lightning.types import TaskBatch
+from mbml_lightning.types import TaskBatch, Transitions
 
 
 class TransitionEnsemble(Algorithm):
@@ -24,6 +27,7 @@ class TransitionEnsemble(Algorithm):
         hidden: Hidden layers of a member.
         lr: Learning rate of Adam.
         batch_size: Transitions a task and update.
+        threshold: Standard deviation below which a reward is trusted; for the logged errors of relabelling only.
         independent_minibatches: Every member draws its own transitions (Algorithm 2) instead of sharing them
             (official code); sharing leaves less disagreement, which the published thresholds are tuned for.
         updates_per_block: Gradient updates of a Lightning batch.
@@ -39,6 +43,7 @@ class TransitionEnsemble(Algorithm):
         hidden: Sequence[int] = (128,),
         lr: float = 3e-4,
         batch_size: int = 128,
+        threshold: float | None = None,
         independent_minibatches: bool = False,
         updates_per_block: int = 50,
         seed: int = 0,
@@ -46,6 +51,7 @@ class TransitionEnsemble(Algorithm):
         super().__init__(distribution, num_tasks, updates_per_block, seed)
         self.save_hyperparameters()
         self.target: Literal["rewards", "next_observations"] = target
+        self.threshold = threshold
         self.lr, self.minibatches = lr, members if independent_minibatches else 1
         self.batch_size = batch_size * self.minibatches
         inputs = self.family.observation_dim + self.family.action_dim
@@ -67,6 +73,31 @@ class TransitionEnsemble(Algorithm):
         error = (self.ensemble(inputs) - target).square()
         self.step(self.optimizer_list()[0], error.mean((-2, -1)).sum())
         return {"reward_loss" if self.target == "rewards" else "next_state_loss": error.mean()}
+
+    # How well it relabels ---------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Draw the transitions on which relabelled rewards are compared with true ones, where those are known."""
+        super().on_fit_start()
+        self.probe: tuple[Transitions, Tensor] | None = None
+        if self.target == "rewards" and self.num_tasks > 1:
+            try:
+                self.probe = truly_relabelled(self.trainer.datamodule.rows, self.family.name)  # type: ignore[attr-defined]
+            except RelabellingError as error:
+                logging.getLogger(__name__).info("errors of relabelling are not measured: %s", error)
+
+    @torch.no_grad()
+    def validation_step(self, *_: Any) -> None:
+        """Log the mean absolute errors of relabelled rewards (Figure 7)."""
+        if self.probe is not None:
+            t, truth = self.probe
+            inputs = torch.cat([t.observations, t.actions], -1).flatten(0, 1)
+            rewards = self.ensemble(inputs).squeeze(-1).unflatten(-1, t.rewards.shape)
+            self.write(
+                {f"val/{name}": error for name, error in absolute_errors(rewards, truth, self.threshold).items()}
+            )
+
+    # Checkpoints ------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down what is predicted, too."""

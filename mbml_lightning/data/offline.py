@@ -7,7 +7,7 @@ import torch
 
 from mbml_lightning import envs
 from mbml_lightning.data.rows import Rows, pack
-from mbml_lightning.data.store import StoreError, read_store
+from mbml_lightning.data.store import Store, StoreError, read_store
 from mbml_lightning.data.ticks import Ticks, blocks
 
 
@@ -18,12 +18,16 @@ class OfflineDataModule(L.LightningDataModule):
         store: Folder of the store, one folder a task in it.
         distribution: The task distribution that the store must be of.
         num_tasks: K, if fewer than the store holds.
+        split: Which official tasks the store must be of.
         verify: Compare the store with its hashes before it is used.
     """
 
-    def __init__(self, store: str, distribution: str, num_tasks: int | None = None, verify: bool = True) -> None:
+    def __init__(
+        self, store: str, distribution: str, num_tasks: int | None = None, split: str = "train", verify: bool = True
+    ) -> None:
         super().__init__()
-        self.store, self.distribution, self.num_tasks, self.verify = store, distribution, num_tasks, verify
+        self.store, self.distribution, self.num_tasks = store, distribution, num_tasks
+        self.split, self.verify = split, verify
         self.digest: str | None = None
 
     def setup(self, stage: str) -> None:
@@ -35,20 +39,32 @@ class OfflineDataModule(L.LightningDataModule):
         if stage != "fit":
             return
         family = envs.distribution(self.distribution)
-        store = read_store(
-            Path(self.store),
-            distribution=family.name,
-            observation_dim=family.observation_dim,
-            action_dim=family.action_dim,
-            verify=self.verify,
-        )
-        expected = len(family.tasks("train")[: self.num_tasks])
-        if len(store.tasks) < expected:
-            raise StoreError(f"{self.store}: holds {len(store.tasks)} tasks, {expected} are asked: set data.num_tasks")
-        packed = pack([dict(task.fields) for task in store.tasks[:expected]])
+        store = self.read(family)
+        packed = pack([dict(task.fields) for task in store.tasks[: len(family.tasks(self.split)[: self.num_tasks])]])
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         self.digest = store.digest
-        self.rows = Rows(packed.to(device), family.observation_dim, family.action_dim, packed.shape[1])
+        outcome_dim = family.unobserved_outcomes if "outcomes" in store.tasks[0].fields else 0
+        count = store.meta["count"]
+        self.rows = Rows(packed.to(device), family.observation_dim, family.action_dim, count, outcome_dim)
+
+    def read(self, family: envs.TaskDistribution) -> Store:
+        """The store, which fits the distribution and what was asked.
+
+        Raises:
+            StoreError: If it does not.
+        """
+        s, a, o = family.observation_dim, family.action_dim, family.unobserved_outcomes
+        store = read_store(
+            Path(self.store), distribution=family.name, observation_dim=s, action_dim=a, verify=self.verify
+        )
+        if store.meta["split"] != self.split:
+            raise StoreError(f"{self.store}: holds {store.meta['split']} tasks, {self.split} is asked: set data.store")
+        expected = len(family.tasks(self.split)[: self.num_tasks])
+        if len(store.tasks) < expected:
+            raise StoreError(f"{self.store}: holds {len(store.tasks)} tasks, {expected} are asked: set data.num_tasks")
+        if "outcomes" in store.tasks[0].fields and (kept := store.tasks[0].fields["outcomes"].shape[1]) != o:
+            raise StoreError(f"{self.store}: holds {kept} outcomes a step, {o} are asked: collect it again")
+        return store
 
     def train_dataloader(self) -> Ticks:
         """One tick a block of updates."""

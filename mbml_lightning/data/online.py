@@ -13,7 +13,8 @@ from torch import Tensor
 from mbml_lightning import envs
 from mbml_lightning.data.replay_file import ReplayFile
 from mbml_lightning.data.rows import Rows
-from mbml_lightning.data.store import StoreError, TaskRecord, write_store
+from mbml_lightning.data.store import StoreError, TaskRecord
+from mbml_lightning.data.store_writing import write_store
 from mbml_lightning.data.ticks import Ticks, blocks
 from mbml_lightning.policies.threads import cores_for_physics
 from mbml_lightning.types import Policy, Transitions
@@ -43,7 +44,8 @@ class OnlineDataModule(L.LightningDataModule):
         distribution: The task distribution.
         interactions: Transitions of each task's batch: the first so many that were collected.
         capacity: Steps a task that are collected in all.
-        num_tasks: K, if fewer than all official training tasks.
+        num_tasks: K, if fewer than all official tasks of the split.
+        split: Which official tasks.
         seed: Seed of the environments.
     """
 
@@ -54,12 +56,13 @@ class OnlineDataModule(L.LightningDataModule):
         interactions: int,
         capacity: int,
         num_tasks: int | None = None,
+        split: str = "train",
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.store, self.interactions, self.capacity, self.seed = store, interactions, capacity, seed
         self.family = envs.distribution(distribution)
-        self.tasks = self.family.tasks("train")[:num_tasks]
+        self.split, self.tasks = split, self.family.tasks(split)[:num_tasks]
         self.digest: str | None = None
         self.collects = False  # validation acts without a replay
         self.replay = ReplayFile(Path(store).with_name("replay.f32"))
@@ -77,7 +80,8 @@ class OnlineDataModule(L.LightningDataModule):
             raise StoreError(f"data.interactions is {self.interactions}, but only {self.capacity} steps are collected")
         k = len(self.tasks)
         self.env = envs.make_vec_env(self.family.name, self.tasks, autoreset_mode=AutoresetMode.DISABLED)
-        self.rows = Rows.empty(k, self.capacity, self.family.observation_dim, self.family.action_dim)
+        family = self.family
+        self.rows = Rows.empty(k, self.capacity, family.observation_dim, family.action_dim, family.unobserved_outcomes)
         if self.trainer:
             self.rows.packed = self.rows.packed.to(self.trainer.strategy.root_device)
         self.truncations = torch.zeros(k, self.capacity, dtype=torch.bool)
@@ -117,13 +121,17 @@ class OnlineDataModule(L.LightningDataModule):
     ) -> None:
         self.truncations[:, self.rows.count] = torch.as_tensor(truncation)
         columns = (torch.as_tensor(x, dtype=torch.float32) for x in (self.observations, a, r, next_s, termination))
-        self.rows.append(Transitions(*columns))
+        outcomes = torch.as_tensor(self.env.outcomes, dtype=torch.float32) if self.rows.outcome_dim else None
+        self.rows.append(Transitions(*columns), outcomes)
 
     def write_store(self, folder: Path, collector: dict[str, Any]) -> None:
         """Write the first ``interactions`` transitions of every task."""
-        t = self.rows.unpack(self.rows.packed[:, : self.interactions].cpu())
+        rows = self.rows.packed[:, : self.interactions].cpu()
+        t = self.rows.unpack(rows)
         fields = {name: getattr(t, name).numpy() for name in t._fields}
         fields["terminations"] = fields["terminations"].astype(bool)
+        if self.rows.outcome_dim:
+            fields["outcomes"] = rows[..., -self.rows.outcome_dim :].numpy()
         fields["truncations"] = self.truncations[:, : self.interactions].numpy()
         records = [
             task_record(k, task, {name: np.ascontiguousarray(f[k]) for name, f in fields.items()})
@@ -135,7 +143,7 @@ class OnlineDataModule(L.LightningDataModule):
             records,
             env_id=family.env_id,
             distribution=family.name,
-            split="train",
+            split=self.split,
             collector=collector,
             overwrite=True,
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 from mbml_lightning import envs
 from mbml_lightning.data.checkpoints import CheckpointError, check_made_by, read_checkpoint
 from mbml_lightning.data.rows import Rows
+from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.nets.stacked import MLP
 from mbml_lightning.types import Transitions
 
@@ -86,6 +87,8 @@ class EnsembleRelabeller(Relabeller):
         precompute: Relabel the rewards of every stored transition once before training, K x K x N numbers, instead of
             those of each context in every step. They are the same, for the ensemble is frozen. Next states are always
             predicted in the step: all of WalkerParam's would be 18 GB.
+        members: Use the first so many networks of each ensemble; 1 is the "no ensemble" ablation, which trusts every
+            prediction.
     """
 
     ACTIVATIONS = 1 << 24
@@ -98,10 +101,12 @@ class EnsembleRelabeller(Relabeller):
         next_state_checkpoint: str | None = None,
         next_state_threshold: float | None = None,
         precompute: bool = True,
+        members: int | None = None,
     ) -> None:
         if next_state_threshold is not None and next_state_checkpoint is None:
             raise ValueError("next_state_threshold is given, but no next_state_checkpoint: give both or neither")
         self.checkpoint, self.threshold, self.precompute = checkpoint, threshold, precompute
+        self.members = members
         self.next_state_checkpoint, self.next_state_threshold = next_state_checkpoint, next_state_threshold
 
     def prepare(self, rows: Rows, distribution: str) -> None:
@@ -110,9 +115,10 @@ class EnsembleRelabeller(Relabeller):
         Raises:
             CheckpointError: If a checkpoint holds no such ensemble of this distribution's tasks and dimensions.
         """
-        self.ensemble = load_ensemble(self.checkpoint, "rewards", rows, distribution)
+        self.ensemble = load_ensemble(self.checkpoint, "rewards", rows, distribution, self.members)
         if self.next_state_threshold is not None and self.next_state_checkpoint is not None:
-            self.dynamics = load_ensemble(self.next_state_checkpoint, "next_observations", rows, distribution)
+            target = "next_observations"
+            self.dynamics = load_ensemble(self.next_state_checkpoint, target, rows, distribution, self.members)
         if self.precompute:
             t = rows.unpack(rows.packed[:, : rows.count])
             self._table, self._trusted = self._predict(self.ensemble, self.threshold, t)
@@ -140,8 +146,8 @@ class EnsembleRelabeller(Relabeller):
         return with_truth(Relabelled(rewards.squeeze(-1), kept, next_s), contexts)
 
 
-def load_ensemble(checkpoint: str, target: str, rows: Rows, distribution: str) -> MLP:
-    """The frozen networks of a `TransitionEnsemble`'s checkpoint, to the device of ``rows``.
+def load_ensemble(checkpoint: str, target: str, rows: Rows, distribution: str, members: int | None = None) -> MLP:
+    """The frozen networks of a `TransitionEnsemble`'s checkpoint, all or the first ``members``.
 
     Raises:
         CheckpointError: If it predicts something else, or is of other tasks or dimensions.
@@ -151,37 +157,43 @@ def load_ensemble(checkpoint: str, target: str, rows: Rows, distribution: str) -
     ensemble = MLP.from_state_dict(content["state_dict"], "ensemble.")
     if ensemble.members[1:] != rows.packed.shape[:1] or ensemble.sizes[0] != rows.observation_dim + rows.action_dim:
         raise CheckpointError(f"{checkpoint}: other tasks or dimensions than the data: train again")
+    if members is not None:
+        ensemble = MLP.from_state_dict({name: weight[:members] for name, weight in ensemble.state_dict().items()})
     return ensemble.to(rows.packed.device).requires_grad_(False)
 
 
 class OracleRelabeller(Relabeller):
-    """Relabelling by the true reward functions: what perfect ensembles would give.
-
-    Args:
-        distribution: Name of a task distribution whose reward is a function of (s, a, s').
-        num_tasks: How many of its training tasks take part, all if None.
-    """
-
-    def __init__(self, distribution: str, num_tasks: int | None = None) -> None:
-        self.distribution, self.num_tasks = distribution, num_tasks
+    """Relabelling by the true reward functions: what perfect ensembles would give."""
 
     def prepare(self, rows: Rows, distribution: str) -> None:
-        """Refuse a distribution whose stored transitions do not tell the rewards.
+        """Ask every training task for the rewards of all stored transitions.
 
         Raises:
-            RelabellingError: Theirs depend on more than (s, a, s').
+            RelabellingError: The data do not tell them.
         """
-        state = np.zeros(rows.observation_dim)
-        try:
-            envs.distribution(self.distribution).observed_outcomes(state, state)
-        except ValueError as error:
-            raise RelabellingError(f"{error}: use EnsembleRelabeller") from None
+        family = envs.distribution(distribution)
+        tasks = family.tasks("train")[: len(rows.packed)]
+        self._table = torch.empty(len(tasks), len(tasks), rows.count, device=rows.packed.device)
+        for j, packed in enumerate(rows.packed[:, : rows.count].cpu()):
+            t = rows.unpack(packed)
+            outcomes = packed[:, -rows.outcome_dim :].double().numpy() if rows.outcome_dim else _observed(family, t)
+            actions = t.actions.double().numpy()
+            rewards = family.reward(tasks.reshape(len(tasks), 1, *tasks.shape[1:]), actions, outcomes)
+            self._table[:, j] = torch.as_tensor(rewards)
 
     def __call__(self, contexts: Transitions, index: Int[Tensor, "K C"]) -> Relabelled:
         """True rewards of the contexts under every task."""
-        family = envs.distribution(self.distribution)
-        tasks = family.tasks("train")[: self.num_tasks]
-        tasks = tasks.reshape(len(tasks), 1, 1, *tasks.shape[1:])
-        s, a, _, next_s, _ = (x.cpu().double().numpy() for x in contexts)
-        rewards = torch.as_tensor(family.reward(tasks, a, family.observed_outcomes(s, next_s))).to(contexts.rewards)
+        rewards = self._table.gather(-1, index.expand(len(index), -1, -1))
         return with_truth(Relabelled(rewards, torch.ones_like(rewards, dtype=torch.bool)), contexts)
+
+
+def _observed(family: TaskDistribution, t: Transitions) -> np.ndarray:
+    """What rewards depend on, as states tell it."""
+    if family.unobserved_outcomes:
+        raise RelabellingError(
+            f"{family.name}: true rewards need outcomes that this store does not hold: collect it again"
+        )
+    try:
+        return family.observed_outcomes(*(s.double().numpy() for s in (t.observations, t.next_observations)))
+    except ValueError as error:
+        raise RelabellingError(f"{error}: use EnsembleRelabeller") from None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mbml_lightning.types import TaskBatch, Transitions
@@ -12,42 +12,56 @@ from mbml_lightning.types import TaskBatch, Transitions
 
 @dataclass
 class Rows:
-    """Rows (s, a, s', r, termination) side by side, ``(K, N, D)``.
+    """Rows (s, a, s', r, termination) side by side, ``(K, N, D)``, and maybe what else their rewards depend on.
 
     Args:
         packed: The rows; N is the capacity.
         observation_dim: Dimensions of s.
         action_dim: Dimensions of a.
         count: How many rows of each task are filled.
+        outcome_dim: Last columns that hold what the simulation measured, where s' does not tell it; else 0.
     """
 
     packed: Float[Tensor, "K N D"]
     observation_dim: int
     action_dim: int
     count: int
+    outcome_dim: int = 0
 
     @classmethod
-    def empty(cls, tasks: int, capacity: int, observation_dim: int, action_dim: int) -> "Rows":
+    def empty(cls, tasks: int, capacity: int, observation_dim: int, action_dim: int, outcome_dim: int = 0) -> "Rows":
         """Room for ``capacity`` transitions a task."""
-        width = 2 * observation_dim + action_dim + 2
-        return cls(torch.zeros(tasks, capacity, width), observation_dim, action_dim, 0)
+        width = 2 * observation_dim + action_dim + 2 + outcome_dim
+        return cls(torch.zeros(tasks, capacity, width), observation_dim, action_dim, 0, outcome_dim)
+
+    @property
+    def outcomes(self) -> Float[Tensor, "K N O"] | None:
+        """What the simulation measured of every step, where it was kept."""
+        return self.packed[..., -self.outcome_dim :] if self.outcome_dim else None
 
     def unpack(self, rows: Float[Tensor, "*n D"]) -> Transitions:
         """Views of the columns of packed rows."""
-        widths = [self.observation_dim, self.action_dim, self.observation_dim, 1, 1]
-        s, a, next_s, r, termination = rows.split(widths, -1)
+        widths = [self.observation_dim, self.action_dim, self.observation_dim, 1, 1, self.outcome_dim]
+        s, a, next_s, r, termination, _ = rows.split(widths, -1)
         return Transitions(s, a, r.squeeze(-1), next_s, termination.squeeze(-1))
 
-    def append(self, step: Transitions) -> None:
+    def append(self, step: Transitions, outcomes: Float[Tensor, "K O"] | None = None) -> None:
         """Add the next transition of every task.
 
         Args:
             step: Transitions ``(K,)``.
+            outcomes: What the simulation measured, if that is kept.
         """
         columns = [step.observations, step.actions, step.next_observations, step.rewards, step.terminations]
+        columns += [] if outcomes is None else [outcomes]
         row = torch.cat([c.unsqueeze(-1) if c.ndim == 1 else c for c in columns], -1)
         self.packed[:, self.count] = row
         self.count += 1
+
+    def select(self, index: Int[Tensor, "K C"]) -> "Rows":
+        """Some rows of every task, in the order of ``index``."""
+        packed = self.packed.gather(1, index.unsqueeze(-1).expand(-1, -1, self.packed.shape[-1]))
+        return Rows(packed, self.observation_dim, self.action_dim, index.shape[1], self.outcome_dim)
 
     def draw(self, generator: torch.Generator, batch_size: int, context_size: int = 0) -> TaskBatch:
         """Rows of every task, uniformly with replacement: one gather for the batch and the contexts.
@@ -70,7 +84,8 @@ class Rows:
 
 def pack(fields: list[dict[str, np.ndarray]]) -> Float[Tensor, "K N D"]:
     """The stored fields of K tasks of equal length as packed rows, with no other copy of them in memory."""
-    order = ("observations", "actions", "next_observations", "rewards", "terminations")
+    order = ["observations", "actions", "next_observations", "rewards", "terminations"]
+    order += ["outcomes"] if "outcomes" in fields[0] else []
     count = len(fields[0]["rewards"])
     widths = [np.asarray(fields[0][name]).reshape(count, -1).shape[1] for name in order]
     packed = np.empty((len(fields), count, sum(widths)), np.float32)

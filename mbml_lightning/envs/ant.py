@@ -137,6 +137,11 @@ class AntDir(DirectionTasks):
         """13 positions, 14 velocities, 84 forces."""
         return 27 + 84 * self.contact_forces
 
+    @property
+    def unobserved_outcomes(self) -> int:
+        """Velocities, and maybe forces."""
+        return 2 + self.contact_forces
+
     def reward_terms(
         self,
         tasks: Float[np.ndarray, "..."],
@@ -164,6 +169,7 @@ class AntDirFwd(DirectionTasks):
     family = "AntDirFwd"
     horizon = 200
     observation_dim = 27
+    unobserved_outcomes = 2
     action_dim = 8
     frames_per_second = 20
     copies_per_thread = 2
@@ -214,6 +220,11 @@ class AntGoal(TaskDistribution):
     def observation_dim(self) -> int:
         """15 positions, 14 velocities, 84 forces."""
         return 29 + 84 * self.contact_forces
+
+    @property
+    def unobserved_outcomes(self) -> int:
+        """The place, which lags behind the state by a physics step, and maybe forces."""
+        return 2 + self.contact_forces
 
     @property
     def splits(self) -> dict[str, Float64[np.ndarray, "n 2"]]:

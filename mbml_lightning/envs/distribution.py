@@ -136,6 +136,11 @@ class TaskDistribution(ABC):
             f"{self.name}: its reward depends on more than (s, a, s'), so stored transitions do not tell it"
         )
 
+    @property
+    def unobserved_outcomes(self) -> int:
+        """How many outcomes a step has that states do not tell, so that stores keep them; 0 where they do tell."""
+        return 0
+
     def reward(
         self,
         tasks: Float[np.ndarray, "..."],

@@ -49,6 +49,7 @@ class HalfCheetahVel(TaskDistribution):
 
     family = "HalfCheetahVel"
     horizon = 1000
+    unobserved_outcomes = 1
     action_dim = 6
     task_shape = ()
     task_meaning = f"a forward speed in metres a second, at most {FASTEST} in size"

@@ -98,6 +98,11 @@ class HumanoidDirM(DirectionTasks):
         """22 positions, 23 velocities, 247 derived numbers, 84 forces."""
         return 292 + 84 * self.contact_forces
 
+    @property
+    def unobserved_outcomes(self) -> int:
+        """Velocities, and maybe the impact."""
+        return 2 + self.contact_forces
+
     def reward_terms(
         self,
         tasks: Float[np.ndarray, "..."],

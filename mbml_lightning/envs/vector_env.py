@@ -63,6 +63,8 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._over = np.ones(self.num_envs, dtype=np.bool_)  # copies that cannot be stepped before a reset
         self._observations = np.zeros((self.num_envs, distribution.observation_dim), dtype=np.float32)
         self._started = False
+        self.outcomes = np.zeros((self.num_envs, 0))
+        """What the simulation measured of the last step, on which rewards depend; overwritten by the next one."""
 
     def _threads_that_pay(self) -> int:
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -128,7 +130,8 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._simulation.step(actions)
         self._elapsed += 1
         self._observations = self._simulation.observe()
-        terms = self.distribution.reward_terms(self.tasks, actions, self._simulation.outcomes(self._observations))
+        self.outcomes = self._simulation.outcomes(self._observations)
+        terms = self.distribution.reward_terms(self.tasks, actions, self.outcomes)
         terminations = self._simulation.terminated(self._observations)
         truncations = self._elapsed >= self.distribution.horizon
         if over is not None:  # these were to be reset in place of a step: undo what the step did to them

@@ -1,6 +1,7 @@
 """Acting on tasks whose identity is not known: adaptation by posterior sampling (Algorithm 5)."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,12 +25,14 @@ class AdaptationProtocol:
         trials: Independent trials on every task.
         seed: Seed of resets, actions and task identities.
         max_context: Latest transitions that the posterior is inferred from, None for all of them.
+        context_episodes: Episodes that are collected before a trial, under the protocols that begin so.
     """
 
     episodes: int = 5
     trials: int = 8
     seed: int = 0
     max_context: int | None = None
+    context_episodes: int = 1
 
 
 class Chunk(NamedTuple):
@@ -57,6 +60,22 @@ class Episode(NamedTuple):
 
     transitions: Transitions
     alive: Bool[Tensor, "K B T"]
+
+
+class Start(NamedTuple):
+    """What a trial begins with; by default only the prior.
+
+    Attributes:
+        context: Episodes collected in the task before the trial: the posterior is theirs and does not grow.
+        first: Acts the first episode in place of the policy.
+    """
+
+    context: Sequence[Episode] = ()
+    first: Policy | None = None
+
+
+PRIOR = Start()
+"""Nothing is known of the task."""
 
 
 def seeds(protocol: AdaptationProtocol, chunk: Chunk, episode: int, purpose: str) -> list[list[int]]:
@@ -89,6 +108,7 @@ def adapt(
     protocol: AdaptationProtocol,
     chunk: Chunk,
     device: torch.device | None = None,
+    start: Start = PRIOR,
 ) -> Adaptation:
     """Algorithm 5 on the tasks of ``chunk``: z from the prior first, then from all transitions so far.
 
@@ -99,30 +119,40 @@ def adapt(
         protocol: How often and with which seed.
         chunk: Which tasks and trials.
         device: Where the networks are, the CPU if None.
+        start: What the trials begin with.
     """
-    tasks = family.tasks(chunk.split)[chunk.tasks.start : chunk.tasks.stop]
-    env = make_vec_env(family.name, np.repeat(tasks, len(chunk.trials), 0))
-    posterior, z = None, None
-    factors: list[Gaussian] = []
-    alive: list[Tensor] = []
-    episodes = []
+    env, episodes, z = make_copies(family, chunk), [], None
+    factors = [] if encoder is None else [encoder(x.transitions) for x in start.context]
+    alive = [x.alive for x in start.context]
     for e in range(protocol.episodes):
         if encoder is not None:
-            z_dim = encoder.z_dim
-            noise = draw(protocol, chunk, e, "z", z_dim).to(device)
-            z = noise if posterior is None else posterior.mean + posterior.variance.sqrt() * noise
-        noise = draw(protocol, chunk, e, "action", family.horizon, policy.noise_dim).to(device)
-        resets = [seed for row in seeds(protocol, chunk, e, "reset") for seed in row]
-        episode = run_episode(env, policy, z, noise, resets)
-        episodes.append(episode)
-        if encoder is not None:
-            factors.append(encoder(episode.transitions))
-            alive.append(episode.alive)
-            posterior = infer(factors, alive, protocol.max_context)
+            noise = draw(protocol, chunk, e, "z", encoder.z_dim).to(device)
+            z = identity(noise, factors, alive, protocol.max_context)
+        actor = policy if e or start.first is None else start.first
+        episodes.append(act_episode(env, actor, z, protocol, chunk, e, device))
+        if encoder is not None and not start.context:
+            factors.append(encoder(episodes[-1].transitions))
+            alive.append(episodes[-1].alive)
     env.close()
     returns = torch.stack([(x.transitions.rewards * x.alive).sum(-1) for x in episodes], -1)
     paths = [first_trial(episode, family.horizon) for episode in episodes]
     return Adaptation(returns.double().cpu().numpy(), np.stack(paths, 1))
+
+
+def make_copies(family: TaskDistribution, chunk: Chunk) -> TaskVectorEnv:
+    """An environment for each task and trial, trials of one task side by side."""
+    tasks = family.tasks(chunk.split)[chunk.tasks.start : chunk.tasks.stop]
+    return make_vec_env(family.name, np.repeat(tasks, len(chunk.trials), 0))
+
+
+def identity(
+    noise: Float[Tensor, "K B Z"], factors: list[Gaussian], alive: list[Tensor], max_context: int | None
+) -> Float[Tensor, "K B Z"]:
+    """z from the posterior, and from the prior where nothing was seen yet."""
+    if not factors:
+        return noise
+    posterior = infer(factors, alive, max_context)
+    return posterior.mean + posterior.variance.sqrt() * noise
 
 
 def infer(factors: list[Gaussian], alive: list[Tensor], max_context: int | None) -> Gaussian:
@@ -133,6 +163,23 @@ def infer(factors: list[Gaussian], alive: list[Tensor], max_context: int | None)
         newer = mask.flip(-1).cumsum(-1).flip(-1)
         mask = mask & (newer <= max_context)
     return product(rows, mask)
+
+
+def act_episode(
+    env: TaskVectorEnv,
+    policy: Policy,
+    z: Float[Tensor, "K B Z"] | None,
+    protocol: AdaptationProtocol,
+    chunk: Chunk,
+    episode: int,
+    device: torch.device | None,
+    purpose: str = "",
+) -> Episode:
+    """One episode of every copy with the random numbers of its ``purpose``."""
+    horizon = env.distribution.horizon
+    noise = draw(protocol, chunk, episode, f"{purpose}action", horizon, policy.noise_dim).to(device)
+    resets = [seed for row in seeds(protocol, chunk, episode, f"{purpose}reset") for seed in row]
+    return run_episode(env, policy, z, noise, resets)
 
 
 def run_episode(

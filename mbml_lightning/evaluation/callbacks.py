@@ -4,7 +4,8 @@ import importlib.metadata
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -17,7 +18,16 @@ from lightning.pytorch.callbacks import Callback
 
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.evaluation.adaptation import Adaptation, AdaptationProtocol, Chunk, adapt
-from mbml_lightning.evaluation.results import Evaluation, Split, save_trajectories
+from mbml_lightning.evaluation.contexts import begin, needed_actors, read_collectors
+from mbml_lightning.evaluation.results import (
+    PROTOCOLS,
+    Evaluation,
+    ResultsError,
+    Split,
+    file_name,
+    save_trajectories,
+)
+from mbml_lightning.nets.stacked import MLP
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.types import Policy
 
@@ -31,6 +41,7 @@ class Evaluated(Protocol):
     family: TaskDistribution
     encoder: TaskEncoder | None
     stacked: bool
+    split: str
     seed: int
     num_tasks: int
     global_step: int
@@ -42,21 +53,27 @@ class Evaluated(Protocol):
 
 
 class OnlineEvaluation(Callback):
-    """Algorithm 5 on training and unseen tasks whenever Lightning validates.
+    """Adaptation to training and unseen tasks whenever Lightning validates.
 
     The work is cut into chunks that do not depend on the number of ranks, and every episode has its own random
     numbers, so that scores are the same on any number of ranks and threads.
 
     Args:
         folder: Where ``evaluation.json`` and ``trajectories.npz`` go.
-        splits: Task sets to act on; policies with one member a task act on ``train`` only.
+        splits: Task sets to act on, none to skip evaluation; policies with one member a task act on their own set.
         unseen_tasks: Tasks of each set but ``train``, all if None.
         episodes: Episodes of a trial.
         uncounted: First episodes of a trial that the score leaves out.
         trials: Independent trials on every task.
+        trials_while_training: As many, but for the last evaluation of a training, whose scores are kept; ``trials`` if
+            None.
         max_context: Latest transitions that the posterior is inferred from, None for all.
         copies: Simulations stepped side by side, about.
         seed: Seed of resets, actions and task identities.
+        protocols: How tasks become known: ``prior-online`` (Algorithm 5), ``offline-own``, ``offline-other``,
+            ``random-first``; methods that infer no task are evaluated under the first of these only.
+        collectors: Checkpoints of SAC by the set it was trained on, whose actors collect the offline contexts.
+        context_episodes: Episodes of an offline context.
     """
 
     def __init__(
@@ -67,63 +84,111 @@ class OnlineEvaluation(Callback):
         episodes: int = 5,
         uncounted: int = 2,
         trials: int = 8,
+        trials_while_training: int | None = None,
         max_context: int | None = None,
         copies: int = 80,
         seed: int = 0,
+        protocols: Sequence[str] = ("prior-online",),
+        collectors: Mapping[str, str] | None = None,
+        context_episodes: int = 1,
     ) -> None:
         self.folder, self.splits, self.unseen_tasks, self.copies = Path(folder), list(splits), unseen_tasks, copies
-        self.protocol, self.uncounted = AdaptationProtocol(episodes, trials, seed, max_context), uncounted
+        self.protocol = AdaptationProtocol(episodes, trials, seed, max_context, context_episodes)
+        self.trials, self.trials_while_training = trials, trials_while_training or trials
+        self.protocols, self.uncounted, self.paths = list(dict.fromkeys(protocols)), uncounted, collectors or {}
+        self.collectors: dict[str, MLP] = {}
+        self.check()
+
+    def check(self) -> None:
+        """Refuse what cannot be evaluated.
+
+        Raises:
+            ResultsError: A protocol is unknown, or there is none, or offline contexts would be empty.
+        """
+        if not self.protocols or not set(self.protocols) <= set(PROTOCOLS):
+            choices = ", ".join(PROTOCOLS)
+            raise ResultsError(f"evaluation.protocols are {self.protocols}: choose at least one of {choices}")
+        if self.protocol.context_episodes < 1:
+            given = self.protocol.context_episodes
+            raise ResultsError(f"evaluation.context_episodes is {given}, but must be at least 1")
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Read who collects contexts, before anything is acted."""
+        method = cast(Evaluated, pl_module)
+        for split, tasks in needed_actors(self.protocols_of(method), self.tasks(method)).items():
+            self.collectors[split] = read_collectors(self.paths.get(split), split, method.family.name, tasks)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Act, gather, log and save."""
+        """Act, gather, log and save, one protocol after the other."""
         if not self.splits or trainer.sanity_checking:
             return
-        started = time.perf_counter()
         method = cast(Evaluated, pl_module)
-        chunks = list(self.chunks(method))
-        mine = [
-            (chunk, adapt(method.policy(), method.encoder, method.family, self.protocol, chunk, pl_module.device))
-            for chunk in chunks[trainer.global_rank :: trainer.world_size]
-        ]
-        results = merge(gather(mine, trainer.world_size))
-        for split, result in results.items():
-            pl_module.log(f"val/return_{split}", self.score(result), logger=False, batch_size=1)
-        unseen = self.score(results.get("test", next(iter(results.values()))))
-        pl_module.log("val/return", unseen, prog_bar=True, logger=False, batch_size=1)
-        if trainer.is_global_zero:
-            self.log_tasks(trainer, method, results)
-            self.save(method, results, time.perf_counter() - started)
+        training = trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
+        self.protocol = replace(self.protocol, trials=self.trials_while_training if training else self.trials)
+        protocols = self.protocols_of(method)
+        for name in protocols:
+            started = time.perf_counter()
+            chunks = list(self.chunks(method))[trainer.global_rank :: trainer.world_size]
+            mine = [(chunk, self.act(name, method, chunk, pl_module.device)) for chunk in chunks]
+            results = merge(gather(mine, trainer.world_size))
+            scores = self.scores(name, results)
+            if name == (PROTOCOLS[0] if PROTOCOLS[0] in protocols else protocols[0]):
+                scores["val/return"] = self.score(results.get("test", next(iter(results.values()))))
+            for key, value in scores.items():
+                pl_module.log(key, value, prog_bar=key == "val/return", logger=False, batch_size=1)
+            if trainer.is_global_zero:
+                self.log_tasks(trainer, method, name, results)
+                self.save(method, name, results, time.perf_counter() - started)
+
+    def act(self, name: str, method: Evaluated, chunk: Chunk, device: torch.device) -> Adaptation:
+        """The trials of a chunk under the protocol ``name``."""
+        start = begin(name, method.family, self.protocol, chunk, self.collectors, device)
+        return adapt(method.policy(), method.encoder, method.family, self.protocol, chunk, device, start)
+
+    def protocols_of(self, module: Evaluated) -> list[str]:
+        """Methods that infer no task have no use for contexts."""
+        return self.protocols if module.encoder is not None else [PROTOCOLS[0]]
+
+    def tasks(self, module: Evaluated) -> dict[str, int]:
+        """Tasks that are acted on, by split."""
+        if module.stacked:
+            return {module.split: module.num_tasks} if self.splits else {}
+        unseen = {split: len(module.family.tasks(split)[: self.unseen_tasks]) for split in self.splits}
+        return {split: module.num_tasks if split == "train" else count for split, count in unseen.items()}
 
     def chunks(self, module: Evaluated) -> Iterator[Chunk]:
         """All (task, trial) pairs, in parts of about ``copies``."""
         trials = range(self.protocol.trials)
-        for split in self.splits:
-            tasks = range(module.num_tasks)
-            if split != "train":
-                tasks = range(len(module.family.tasks(split)[: self.unseen_tasks]))
-            if not module.stacked:
-                size = max(1, self.copies // len(trials))
-                yield from (Chunk(split, tasks[i : i + size], trials) for i in range(0, len(tasks), size))
-            elif split == "train":  # a stack acts with all its members at once
-                size = max(1, self.copies // len(tasks))
+        for split, count in self.tasks(module).items():
+            tasks = range(count)
+            if module.stacked:  # a stack acts with all its members at once
+                size = max(1, self.copies // count)
                 yield from (Chunk(split, tasks, trials[i : i + size]) for i in range(0, len(trials), size))
+            else:
+                size = max(1, self.copies // len(trials))
+                yield from (Chunk(split, tasks[i : i + size], trials) for i in range(0, count, size))
 
     def score(self, result: Adaptation) -> float:
         """Mean return over tasks, trials and counted episodes."""
         return float(result.returns[..., self.uncounted :].mean())
 
-    def log_tasks(self, trainer: L.Trainer, module: Evaluated, results: dict[str, Adaptation]) -> None:
-        """Scores of single tasks, to the loggers only."""
+    def scores(self, name: str, results: dict[str, Adaptation]) -> dict[str, float]:
+        """Of every split, named after every protocol but the paper's."""
+        ending = "" if name == PROTOCOLS[0] else f"_{name}"
+        return {f"val/return_{split}{ending}": self.score(result) for split, result in results.items()}
+
+    def log_tasks(self, trainer: L.Trainer, module: Evaluated, name: str, results: dict[str, Adaptation]) -> None:
+        """Scores to the loggers; under the paper's protocol those of single tasks, too."""
+        values = self.scores(name, results)
+        for split, result in results.items() if name == PROTOCOLS[0] else ():
+            means = result.returns[..., self.uncounted :].mean((-2, -1))
+            values |= {f"val/return_{split}_task_{i}": float(mean) for i, mean in enumerate(means)}
         for logger in trainer.loggers:
-            for split, result in results.items():
-                means = result.returns[..., self.uncounted :].mean((-2, -1))
-                values = {f"val/return_{split}_task_{i}": float(mean) for i, mean in enumerate(means)}
-                values[f"val/return_{split}"] = float(means.mean())
-                logger.log_metrics(values, step=module.trained_updates)
+            logger.log_metrics(values, step=module.trained_updates)
             logger.save()
 
-    def save(self, module: Evaluated, results: dict[str, Adaptation], seconds: float) -> None:
-        """Write ``evaluation.json`` and ``trajectories.npz``."""
+    def save(self, module: Evaluated, name: str, results: dict[str, Adaptation], seconds: float) -> None:
+        """Write the protocol's ``evaluation.json`` and ``trajectories.npz``."""
         family, protocol = module.family, self.protocol
         splits = {
             split: Split(family.tasks(split)[: len(result.returns)].tolist(), result.returns)
@@ -135,7 +200,7 @@ class OnlineEvaluation(Callback):
             env_id=family.env_id,
             seed=module.seed,
             step=module.trained_updates,
-            protocol="prior-online",
+            protocol=name,
             horizon=family.horizon,
             episodes=protocol.episodes,
             uncounted=self.uncounted,
@@ -144,10 +209,9 @@ class OnlineEvaluation(Callback):
             made_by=made_by() | {"wall_clock": {"evaluation": round(seconds, 3)}},
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        evaluation.save(self.folder / "evaluation.json")
-        save_trajectories(
-            self.folder / "trajectories.npz", {split: result.observations for split, result in results.items()}
-        )
+        evaluation.save(self.folder / file_name("evaluation.json", name))
+        paths = {split: result.observations for split, result in results.items()}
+        save_trajectories(self.folder / file_name("trajectories.npz", name), paths)
 
 
 def gather(mine: list[Any], world_size: int) -> list[Any]:

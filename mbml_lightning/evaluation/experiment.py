@@ -1,27 +1,21 @@
 """The runs of one experiment, grouped by method: what a report's table and pictures are made of."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float64
 
 from mbml_lightning.evaluation.metrics import Metrics
+from mbml_lightning.evaluation.names import LABELS, NOT_ACTING, REFERENCES, place
 from mbml_lightning.evaluation.normalisation import Reference, normalised, reference
-from mbml_lightning.evaluation.results import Evaluation, ResultsError, load_trajectories
-from mbml_lightning.evaluation.statistics import Estimate, counted_return, mean_interval
+from mbml_lightning.evaluation.posteriors import Means, load_posteriors
+from mbml_lightning.evaluation.results import PROTOCOLS, Evaluation, ResultsError, file_name, load_trajectories
+from mbml_lightning.evaluation.statistics import Estimate, Statistic, counted_return, interval, mean
 
-LABELS = {"mbml": "MBML", "neither": "Neither", "bcq": "BCQ", "sac": "SAC", "random": "Random"}
-DESCRIPTIONS = {
-    "mbml": "one policy for all tasks, which infers the task from its own episodes",
-    "neither": "MBML without the triplet loss and without relabelling",
-    "bcq": "the teachers: one policy a train task, each on its own task",
-    "sac": "the collectors: one policy a train task, each on its own task",
-    "random": "actions drawn uniformly",
-}
-REFERENCES = ("bcq", "sac", "random")
-NOT_ACTING = ("reward_ensemble", "next_state_ensemble")
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +27,27 @@ class Run:
         evaluation: None for a run that is not finished, or whose evaluation cannot be used.
         metrics: Empty where the run logged none.
         trajectories: Observations of every task's first trial by split, empty where none were kept.
+        posteriors: Posterior means before and after training, empty where none were kept.
+        protocols: Evaluations under other context protocols than the paper's, by the name of the protocol.
     """
 
     folder: Path
     evaluation: Evaluation | None
     metrics: Metrics
     trajectories: dict[str, Float[np.ndarray, "tasks episodes T S"]]
+    posteriors: dict[str, Means] = field(default_factory=dict)
+    protocols: dict[str, Evaluation] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
         """Name of the method: the folder above the run's."""
         return self.folder.resolve().parent.name
+
+    @property
+    def seed(self) -> str:
+        """Seed of the training: as the evaluation notes it, else as the folder is named."""
+        name = self.folder.resolve().name
+        return str(self.evaluation.seed) if self.evaluation else name.removeprefix("seed-")
 
     @property
     def training_seconds(self) -> float:
@@ -71,25 +75,29 @@ class Method:
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """Of the finished runs."""
-        return [run.evaluation for run in self.runs if run.evaluation]
+        """Of the finished runs, under the paper's protocol."""
+        return self.under(PROTOCOLS[0])
 
-    def scores(self, split: str) -> Float64[np.ndarray, "seeds tasks"] | None:
+    def under(self, protocol: str) -> list[Evaluation]:
+        """Evaluations under a context protocol."""
+        found = (run.evaluation if protocol == PROTOCOLS[0] else run.protocols.get(protocol) for run in self.runs)
+        return [evaluation for evaluation in found if evaluation]
+
+    def scores(self, split: str, protocol: str = PROTOCOLS[0]) -> Float64[np.ndarray, "seeds tasks"] | None:
         """Counted return of every seed and task, mean over trials; None where the split was not evaluated."""
-        scores = [
-            counted_return(e.splits[split].returns, e.uncounted).mean(1) for e in self.evaluations if split in e.splits
-        ]
+        evaluations = [e for e in self.under(protocol) if split in e.splits]
+        scores = [counted_return(e.splits[split].returns, e.uncounted).mean(1) for e in evaluations]
         return np.stack(scores) if scores else None
 
-    def estimate(self, split: str) -> Estimate | None:
-        """Mean of ``scores`` with its interval."""
-        scores = self.scores(split)
-        return None if scores is None else mean_interval(scores)
+    def estimate(self, split: str, statistic: Statistic = mean, protocol: str = PROTOCOLS[0]) -> Estimate | None:
+        """A statistic of ``scores`` with its interval."""
+        scores = self.scores(split, protocol)
+        return None if scores is None else interval(scores, statistic)
 
-    def normalised(self, split: str) -> Estimate | None:
-        """Mean of the normalised ``scores`` with its interval; None where there are no references."""
+    def normalised(self, split: str, statistic: Statistic = mean) -> Estimate | None:
+        """A statistic of the normalised ``scores`` with its interval; None where there are no references."""
         scores, between = self.scores(split), self.reference(split)
-        return None if scores is None or between is None else mean_interval(normalised(scores, between))
+        return None if scores is None or between is None else interval(normalised(scores, between), statistic)
 
     def reference(self, split: str) -> Reference | None:
         """What 0 and 100 are on the evaluated tasks."""
@@ -99,7 +107,7 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """Methods on one task distribution, MBML first, its ablations next, the references last.
+    """Methods on one task distribution: MBML, baselines and ablations in the order of ``LABELS``, references.
 
     Args:
         methods: At least one.
@@ -124,7 +132,7 @@ def read_experiment(paths: Sequence[Path]) -> Experiment:
         ResultsError: There is no run, or the runs belong to more than one experiment.
     """
     problems: list[str] = []
-    runs = sorted((_read_run(folder, problems) for folder in _run_folders(paths)), key=_row_order)
+    runs = sorted((read_run(folder, problems) for folder in _run_folders(paths)), key=_row_order)
     _refuse_mixture(runs)
     runs = _comparable(runs, problems)
     names = dict.fromkeys(run.method for run in runs)
@@ -142,25 +150,36 @@ def _run_folders(paths: Sequence[Path]) -> list[Path]:
     return sorted(folders.values())
 
 
-def _row_order(run: Run) -> tuple[int, int, str, int, str]:
-    """MBML, ablations by name, references; seeds by number."""
-    reference = REFERENCES.index(run.method) if run.method in REFERENCES else -1
-    return (reference, run.method != "mbml", run.method, len(run.folder.name), run.folder.name)
+def _row_order(run: Run) -> tuple[tuple[int, int, str], int, str]:
+    """Methods in their order, seeds by number."""
+    return (place(run.method), len(run.folder.name), run.folder.name)
 
 
-def _read_run(folder: Path, problems: list[str]) -> Run:
-    evaluation, metrics, trajectories = None, Metrics(), {}
-    try:
-        if (file := folder / "metrics.jsonl").exists():
-            metrics = Metrics.load(file)
-            problems += metrics.problems
-        if (file := folder / "evaluation.json").exists():
-            evaluation = Evaluation.load(file)
-        if evaluation and (file := folder / "trajectories.npz").exists():
-            trajectories = load_trajectories(file, evaluation)
-    except ResultsError as error:
-        problems.append(str(error))
-    return Run(folder, evaluation, metrics, trajectories)
+def read_run(folder: Path, problems: list[str]) -> Run:
+    """One run folder; what is damaged is left out and named in ``problems``."""
+
+    def read(name: str, load: Callable[[Path], Read], default: Read) -> Read:
+        try:
+            return load(folder / name) if (folder / name).exists() else default
+        except ResultsError as error:
+            problems.append(str(error))
+            return default
+
+    metrics = read("metrics.jsonl", Metrics.load, Metrics())
+    problems += metrics.problems
+    evaluation = read("evaluation.json", Evaluation.load, None)
+    trajectories: dict[str, np.ndarray] = {}
+    if evaluation:
+        trajectories = read("trajectories.npz", lambda file: load_trajectories(file, evaluation), {})
+    protocols = {}
+    for protocol in PROTOCOLS[1:]:
+        other = read(file_name("evaluation.json", protocol), Evaluation.load, None)
+        if other and other.protocol != protocol:
+            name = folder / file_name("evaluation.json", protocol)
+            problems.append(f"{name}: protocol is {other.protocol}, not {protocol}; left out, evaluate again")
+        elif other:
+            protocols[protocol] = other
+    return Run(folder, evaluation, metrics, trajectories, read("posteriors.npz", load_posteriors, {}), protocols)
 
 
 def _refuse_mixture(runs: Sequence[Run]) -> None:
@@ -180,22 +199,37 @@ def _refuse_mixture(runs: Sequence[Run]) -> None:
 def _comparable(runs: Sequence[Run], problems: list[str]) -> list[Run]:
     """The runs, the evaluations left out that measured something else than the first of the experiment did."""
     first = next((run.evaluation for run in runs if run.evaluation), None)
+    firsts: dict[str, Evaluation] = {}
     kept: list[Run] = []
     for run in runs:
-        difference = _difference(run, first) if first else None
-        if difference:
+        if run.evaluation and first and (difference := _difference(run.method, run.evaluation, first)):
             problems.append(f"{run.folder / 'evaluation.json'}: {difference}; left out, evaluate again")
-        kept.append(replace(run, evaluation=None, trajectories={}) if difference else run)
+            run = replace(run, evaluation=None, trajectories={})
+        protocols = {}
+        for name, evaluation in run.protocols.items():
+            same = firsts.setdefault(name, evaluation)
+            difference = _difference(run.method, evaluation, same) or _other_problem(evaluation, first or same)
+            if difference:
+                problems.append(
+                    f"{run.folder / file_name('evaluation.json', name)}: {difference}; left out, evaluate again"
+                )
+            else:
+                protocols[name] = evaluation
+        kept.append(replace(run, protocols=protocols))
     return kept
 
 
-def _difference(run: Run, first: Evaluation) -> str | None:
-    mine = run.evaluation
-    if mine is None:
-        return None
+def _difference(method: str, mine: Evaluation, first: Evaluation) -> str | None:
     # References do not adapt: their score is the same whichever of their episodes count.
-    names = ("horizon",) if run.method in REFERENCES else ("horizon", "protocol", "episodes", "uncounted")
-    for name in names:
+    for name in () if method in REFERENCES else ("protocol", "episodes", "uncounted"):
+        if getattr(mine, name) != getattr(first, name):
+            return f"{name} is {getattr(mine, name)}, but {getattr(first, name)} in the first evaluation"
+    return _other_problem(mine, first)
+
+
+def _other_problem(mine: Evaluation, first: Evaluation) -> str | None:
+    """What sets two evaluations apart whatever their protocols: the environment, its horizon or its tasks."""
+    for name in ("distribution", "horizon"):
         if getattr(mine, name) != getattr(first, name):
             return f"{name} is {getattr(mine, name)}, but {getattr(first, name)} in the first evaluation"
     for split in set(mine.splits) & set(first.splits):

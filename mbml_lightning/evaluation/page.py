@@ -4,7 +4,7 @@ import io
 import os
 import platform
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from math import isnan
@@ -17,16 +17,23 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mbml_lightning import envs
-from mbml_lightning.evaluation import pictures, plane
-from mbml_lightning.evaluation.experiment import DESCRIPTIONS, Experiment, Method, Run
+from mbml_lightning.evaluation import embedding, pictures, plane, protocols
+from mbml_lightning.evaluation.comparison import REWARD_METRICS, Statistics, cells, columns
+from mbml_lightning.evaluation.experiment import Experiment, Method, Run
+from mbml_lightning.evaluation.names import DESCRIPTIONS
+from mbml_lightning.evaluation.style import DARK, LIGHT, theme
 
 PLANAR = ("UmazeGoalM", "MazeMedium", "PointGoal", "AntGoal")
-# The colours of page.html: background, text, lines.
-LIGHT = ("#ffffff", "#1f242c", "#dfe3e8")
-DARK = ("#15181d", "#d9dde3", "#343a43")
+SPLITS = {"test": "Unseen tasks", "ood": "Tasks out of distribution"}
 
 
-def page(experiment: Experiment, headline: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def page(
+    experiment: Experiment,
+    headline: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    statistics: Sequence[Statistics],
+) -> str:
     """The report as HTML.
 
     Args:
@@ -34,6 +41,7 @@ def page(experiment: Experiment, headline: str, header: Sequence[str], rows: Seq
         headline: The result in a sentence.
         header: Names of the table's columns.
         rows: Cells of the table, a row for each method of the experiment.
+        statistics: All statistics, a row for each method evaluated on unseen tasks.
     """
     evaluation = experiment.evaluation
     title = f"MBML on {evaluation.distribution}" if evaluation else "MBML: not evaluated yet"
@@ -45,8 +53,20 @@ def page(experiment: Experiment, headline: str, header: Sequence[str], rows: Seq
         problems=_list("problems", experiment.problems),
         table=_table(header, rows, descriptions),
         meaning=escape(_meaning(experiment)),
-        sections="\n".join([_learning(experiment.methods), _adaptation(experiment), _origin(experiment)]),
+        sections="\n".join(_sections(experiment, statistics)),
     )
+
+
+def _sections(experiment: Experiment, statistics: Sequence[Statistics]) -> list[str]:
+    methods = experiment.methods
+    return [
+        _statistics(methods[0], statistics),
+        _learning(methods),
+        _adaptation(experiment),
+        _contexts(methods),
+        _rewards(methods),
+        _origin(experiment),
+    ]
 
 
 def duration(seconds: float | None) -> str:
@@ -73,13 +93,67 @@ def _meaning(experiment: Experiment) -> str:
     return text + "The interval covers other tasks and, where there are several seeds, other trainings."
 
 
+def _statistics(first: Method, rows: Sequence[Statistics]) -> str:
+    """The wide table, and a sentence for each of its columns."""
+    if not rows:
+        return ""
+    meaning = columns(first.label)
+    table = _table(["Method", *meaning], [cells(row) for row in rows], [""] * len(rows))
+    note = "Returns on unseen tasks, with 95% bootstrap intervals over seeds and tasks."
+    return f'<h2>Statistics</h2><p class="soft">{note}</p><div class="wide">{table}</div>{_terms(meaning)}'
+
+
+def _contexts(methods: Sequence[Method]) -> str:
+    """Scores under the context protocols, a table a split."""
+    html = ""
+    for split, name in SPLITS.items():
+        if rows := protocols.protocol_rows(methods, split):
+            table = _table([name, *protocols.HEADER[1:]], rows, [""] * len(rows))
+            html += f'<div class="wide">{table}</div>'
+    if not html:
+        return ""
+    note = "How the task becomes known; mean return of the counted episodes and its 95% interval."
+    return f'<h2>Context protocols</h2><p class="soft">{note}</p>{html}{_terms(protocols.SENTENCES)}'
+
+
+def _rewards(methods: Sequence[Method]) -> str:
+    """Whether encoders read rewards: the sensitivity, and posteriors before and after training."""
+    meaning = (
+        "Rewards of a context are swapped for another task's; states and actions stay. Reward sensitivity: how far the "
+        "posterior moves, relative to how far two tasks' posteriors are apart. Rewards followed: how often it comes "
+        "nearer to the task of the rewards than to that of the states; 0: states decide, 1: rewards do. "
+        "Below, posterior means of the first seed in the plane of their two principal components. A colour is the "
+        "task whose rewards a context has: dots are the task's own contexts, crosses those of another task's states "
+        "and actions with these rewards."
+    )
+    captions = {"reward_sensitivity": "Reward sensitivity while training.", "rewards_followed": "Rewards followed."}
+    figures = [
+        _figure(lambda metric=metric: pictures.rewards_read(methods, metric), captions[metric], f"val/{metric}")  # type: ignore[misc]
+        for metric in REWARD_METRICS
+    ]
+    kept = [method for method in methods if any(run.posteriors for run in method.runs)]
+    for method in kept:
+        figures.append(_figure(lambda method=method: embedding.posteriors(method), f"{method.label}.", ""))  # type: ignore[misc]
+    if not kept:
+        figures.append(_figure(lambda: None, "Posteriors before and after training.", "posteriors.npz"))
+    return f'<h2>Rewards in the posterior</h2><p class="soft">{meaning}</p><div class="grid">{"".join(figures)}</div>'
+
+
+def _terms(meaning: Mapping[str, str]) -> str:
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(sentence)}</dd>" for name, sentence in meaning.items())
+    return f'<dl class="soft">{items}</dl>'
+
+
 def _learning(methods: Sequence[Method]) -> str:
     figures = [
         _figure(lambda: pictures.learning_curves(methods, "test"), "Unseen tasks while training.", "val/return_test"),
         _figure(lambda: pictures.learning_curves(methods, "train"), "Train tasks while training.", "val/return_train"),
         _figure(lambda: pictures.losses(methods), "Losses of MBML (logarithmic).", "train/*_loss of MBML"),
     ]
-    note = "Dashed: the references, BCQ and SAC each on its own train tasks. With several seeds, thin lines are seeds."
+    note = (
+        "Dashed: the references, BCQ and SAC each on its own train tasks. With several seeds, thin lines are seeds, "
+        "unless there are more than four methods."
+    )
     return f'<h2>Learning</h2><p class="soft">{note}</p><div class="grid">{"".join(figures)}</div>'
 
 
@@ -121,13 +195,7 @@ def _figure(draw: Callable[[], Figure | None], caption: str, source: str) -> str
 
 
 def _png(draw: Callable[[], Figure | None], background: str, ink: str, faint: str) -> str | None:
-    style: Any = dict.fromkeys(["figure.facecolor", "axes.facecolor"], background)
-    style |= dict.fromkeys(["text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"], ink)
-    style |= dict.fromkeys(["axes.edgecolor", "grid.color"], faint)
-    style |= dict.fromkeys(["xtick.major.size", "ytick.major.size", "ytick.minor.size"], 0)
-    style |= dict.fromkeys(["axes.spines.top", "axes.spines.right", "legend.frameon"], False)
-    style |= {"font.family": "DejaVu Sans", "font.size": 9.5, "axes.axisbelow": True}
-    with rc_context(style):
+    with rc_context(theme(background, ink, faint)):
         if (figure := draw()) is None:
             return None
         file = io.BytesIO()
@@ -179,7 +247,7 @@ def _list(kind: str, lines: Sequence[str]) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     html = "".join(f"<th>{escape(name)}</th>" for name in header)
-    for (name, *cells), note in zip(rows, notes, strict=True):
-        first = f"<td>{escape(name)}<small>{escape(note)}</small></td>"
-        html += f"</tr>\n<tr>{first}{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}"
+    for (name, *values), note in zip(rows, notes, strict=True):
+        first = f"<td>{escape(name)}{f'<small>{escape(note)}</small>' if note else ''}</td>"
+        html += f"</tr>\n<tr>{first}{''.join(f'<td>{escape(cell)}</td>' for cell in values)}"
     return f"<table><tr>{html}</tr></table>"

@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from mbml_lightning.evaluation.drawing import FEW
 from mbml_lightning.evaluation.experiment import Method, Run
-from mbml_lightning.evaluation.pictures import colours, task_name
+from mbml_lightning.evaluation.pictures import task_name
 from mbml_lightning.evaluation.results import Evaluation
+from mbml_lightning.evaluation.style import colours
 
 EPISODE_COLOURS = ("#d59f00", "#14a098", "#b5479d")
 COLUMNS = 4
@@ -23,11 +25,12 @@ def paths(methods: Sequence[Method], walls: Float[np.ndarray, "W 4"] | None) -> 
     """Paths of the first, the first counted and the last episode on a few unseen tasks.
 
     Args:
-        methods: All methods; a row for each that is no reference and kept trajectories (of its first such seed).
+        methods: All methods; a row for each of the first few that are no reference and kept trajectories (of the first
+            such seed).
         walls: Corners (x0, y0, x1, y1), in the coordinates of the observations, the first two of which are (x, y).
     """
     kept = {m: [run for run in m.runs if "test" in run.trajectories] for m in methods if not m.is_reference}
-    rows = [(method, runs[0]) for method, runs in kept.items() if runs]
+    rows = [(method, runs[0]) for method, runs in kept.items() if runs][:FEW]
     if not rows:
         return None
     goals = np.array(_evaluation(rows[0][1]).splits["test"].tasks)

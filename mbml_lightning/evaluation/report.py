@@ -12,16 +12,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mbml_lightning.evaluation.comparison import (
+    compare,
+    difference,
+    markdown,
+    statistics_csv,
+    statistics_markdown,
+)
+from mbml_lightning.evaluation.drawing import FEW
 from mbml_lightning.evaluation.experiment import Experiment, Method, read_experiment
 from mbml_lightning.evaluation.page import duration, page
 from mbml_lightning.evaluation.results import write_text
-from mbml_lightning.evaluation.statistics import Estimate, mean_interval
+from mbml_lightning.evaluation.statistics import Estimate, interval_text
 
 HEADER = ["Method", "Unseen tasks", "Normalised", "Train tasks", "Seeds", "Updates", "Training"]
 
 
 def report(runs: list[Path], output: Path | None = None) -> None:
     """Compare the methods of one experiment: print a table and write a page, the table beside it as CSV and Markdown.
+
+    All statistics go to ``statistics.csv`` and ``statistics.md``.
 
     Args:
         runs: Folders in which run folders (``<method>/seed-<n>``) are searched for.
@@ -36,8 +46,12 @@ def report(runs: list[Path], output: Path | None = None) -> None:
     cells = [row.cells() for row in rows]
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output.with_suffix(".csv"), _csv(rows))
-    write_text(output.with_suffix(".md"), _markdown([HEADER, ["---"] + ["---:"] * 6, *cells]))
-    write_text(output, page(experiment, headline(experiment), HEADER, cells))
+    write_text(output.with_suffix(".md"), markdown([HEADER, ["---"] + ["---:"] * 6, *cells]))
+    first = experiment.methods[0]
+    statistics = compare(experiment.methods, first)
+    write_text(output.with_name("statistics.csv"), statistics_csv(statistics))
+    write_text(output.with_name("statistics.md"), statistics_markdown(statistics, first.label))
+    write_text(output, page(experiment, headline(experiment), HEADER, cells, statistics))
     _print(rows, experiment.problems, output)
 
 
@@ -52,11 +66,11 @@ class Row(NamedTuple):
     updates: str
     seconds: float | None
 
-    def cells(self) -> list[str]:
+    def cells(self, digits: int = 1) -> list[str]:
         """The row for a reader, as in ``HEADER``."""
         if not self.seeds:
             return [self.method.label, "not finished", "", "not finished", "0", "", ""]
-        shown = [interval_text(estimate) for estimate in (self.test, self.normalised, self.train)]
+        shown = [interval_text(estimate, digits) for estimate in (self.test, self.normalised, self.train)]
         started = len(self.method.runs)
         seeds = str(self.seeds) if self.seeds == started else f"{self.seeds} of {started}"
         return [self.method.label, *shown, seeds, self.updates, duration(self.seconds)]
@@ -70,18 +84,10 @@ def _row(method: Method) -> Row:
     return Row(method, *estimates, len(method.evaluations), updates, mean)
 
 
-def interval_text(estimate: Estimate | None) -> str:
-    """``168.9 [150.2, 185.0]``, a dash for what was not measured."""
-    if estimate is None:
-        return "-"
-    ends = "" if isnan(estimate.low) else f" [{estimate.low:.1f}, {estimate.high:.1f}]"
-    return f"{estimate.mean:.1f}{ends}"
-
-
 def _csv(rows: Sequence[Row]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    ends = [f"{score}_{part}" for score in ("test", "normalised", "train") for part in Estimate._fields]
+    ends = [f"{name}_{end}" for name in ("test", "normalised", "train") for end in ("mean", "low", "high")]
     writer.writerow(["method", *ends, "seeds", "updates", "training_seconds"])
     for row in rows:
         numbers = [x for estimate in (row.test, row.normalised, row.train) for x in estimate or [""] * 3]
@@ -90,19 +96,20 @@ def _csv(rows: Sequence[Row]) -> str:
     return file.getvalue()
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def _print(rows: Sequence[Row], problems: Sequence[str], output: Path) -> None:
-    """The table without the normalised scores, which stand below it: a terminal has 80 columns."""
+    """The table without the normalised scores, which stand below it: a terminal has 80 columns.
+
+    Beside long names, large returns stand without decimals.
+    """
+    values = [abs(estimate.value) for row in rows for estimate in (row.test, row.train) if estimate]
+    digits = 0 if max(len(row.method.label) for row in rows) > 8 and max(values, default=0) >= 100 else 1
     normalised = HEADER.index("Normalised")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=_caption(rows))
     for i, name in enumerate(HEADER):
         if i != normalised:
             table.add_column(name, justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for i, cell in enumerate(row.cells()) if i != normalised))
+        table.add_row(*(Text(cell) for i, cell in enumerate(row.cells(digits)) if i != normalised))
     console = Console()
     console.print(table)
     for problem in problems:
@@ -111,7 +118,7 @@ def _print(rows: Sequence[Row], problems: Sequence[str], output: Path) -> None:
 
 
 def _caption(rows: Sequence[Row]) -> str:
-    scores = ", ".join(f"{row.method.label} {row.normalised.mean:.0f}" for row in rows if row.normalised)
+    scores = ", ".join(f"{row.method.label} {row.normalised.value:.0f}" for row in rows if row.normalised)
     text = "mean return \\[95% interval]"
     return f"{text}\nunseen tasks, normalised (0 is random, 100 SAC): {scores}" if scores else text
 
@@ -125,22 +132,17 @@ def headline(experiment: Experiment) -> str:
     (label, best), *others = estimates.items()
     tasks = next(s.shape[1] for method in experiment.methods if (s := method.scores("test")) is not None)
     ends = "" if isnan(best.low) else f" (95% interval {best.low:.1f} to {best.high:.1f})"
-    text = f"On {tasks} unseen tasks of {evaluation.distribution}, {label} returns {best.mean:.1f}{ends}"
-    text += "".join(f", {other} {estimate.mean:.1f}" for other, estimate in others)
+    text = f"On {tasks} unseen tasks of {evaluation.distribution}, {label} returns {best.value:.1f}{ends}"
+    text += "".join(f", {other} {estimate.value:.1f}" for other, estimate in others[:FEW])
+    text += f"; {len(others) - FEW} more stand in the table" if len(others) > FEW else ""
     stacks = [method for method in experiment.methods if method.name in ("bcq", "sac")]
-    own = [f"{method.label} {e.mean:.1f}" for method in stacks if (e := method.estimate("train"))]
+    own = [f"{method.label} {e.value:.1f}" for method in stacks if (e := method.estimate("train"))]
     text += f"; each on its own train task, {' and '.join(own)}." if own else "."
     return text + "".join(f" {sentence}" for sentence in differences(experiment))
 
 
 def differences(experiment: Experiment) -> list[str]:
-    """How much more the first method returns than each other one that adapts, on the same unseen tasks and seeds."""
-    adaptive = [method for method in experiment.methods if not method.is_reference]
-    sentences = []
-    for other in adaptive[1:]:
-        mine, theirs = adaptive[0].scores("test"), other.scores("test")
-        seeds = [[evaluation.seed for evaluation in method.evaluations] for method in (adaptive[0], other)]
-        if mine is not None and theirs is not None and seeds[0] == seeds[1]:
-            more = interval_text(mean_interval(mine - theirs))
-            sentences.append(f"On the same tasks and seeds it returns {more} more than {other.label}.")
-    return sentences
+    """How much more the first method returns than the next few that adapt, on the same unseen tasks and seeds."""
+    first, *others = [method for method in experiment.methods if not method.is_reference] or experiment.methods
+    found = [(other, more) for other in others[: FEW - 1] if (more := difference(first, other))]
+    return [f"On the same tasks and seeds it returns {interval_text(more)} more than {o.label}." for o, more in found]

@@ -13,10 +13,17 @@ from jaxtyping import Float
 
 SCHEMA = 1
 SPLITS = ("train", "test", "ood")
+PROTOCOLS = ("prior-online", "offline-own", "offline-other", "random-first")
 
 
 class ResultsError(ValueError):
     """A result that cannot be used, said in one line that names the file, the field and the remedy."""
+
+
+def file_name(name: str, protocol: str) -> str:
+    """``evaluation.json`` under the protocol of the paper, ``evaluation-<protocol>.json`` under another one."""
+    stem, dot, ending = name.partition(".")
+    return name if protocol == PROTOCOLS[0] else f"{stem}-{protocol}{dot}{ending}"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,7 +52,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Returns of one trained method under one protocol (Algorithm 5), the file ``evaluation.json`` of a run.
+    """Returns of one trained method under one protocol, a file of its run that `file_name` names.
 
     Args:
         method: Name of the method.
@@ -53,7 +60,9 @@ class Evaluation:
         env_id: Gymnasium id of the environment.
         seed: Seed of the training.
         step: Updates of the weights that were evaluated.
-        protocol: How the task becomes known; ``prior-online``: only from the method's own episodes.
+        protocol: How the task becomes known. ``prior-online``: only from the method's own episodes (Algorithm 5);
+            ``random-first``: likewise, but the first of them is acted at random; ``offline-own``: from episodes that
+            the task's own SAC collected before the trial; ``offline-other``: that another task's SAC collected there.
         horizon: Environment steps of an episode.
         episodes: Episodes of a trial, in the course of which a method may adapt.
         uncounted: First episodes of a trial that the score leaves out.

@@ -53,6 +53,25 @@ class QFunction(nn.Module):
         return values
 
 
+class StateValue(nn.Module):
+    """State value V(s, z).
+
+    Args:
+        observation_dim: Dimensions of s.
+        hidden: Widths of the hidden layers.
+        z_dim: Dimensions of the task identity.
+    """
+
+    def __init__(self, observation_dim: int, hidden: Sequence[int], z_dim: int) -> None:
+        super().__init__()
+        self.mlp = MLP([observation_dim + z_dim, *hidden, 1])
+
+    def forward(self, s: Float[Tensor, "*n S"], z: Float[Tensor, "*n Z"]) -> Float[Tensor, "*n"]:
+        """Values."""
+        values: Tensor = self.mlp(_join(s, z)).squeeze(-1)
+        return values
+
+
 class CandidateGenerator(nn.Module):
     """Candidate actions G(s, nu) or G_D(s, nu, z): the decoder of BCQ's CVAE, in [-1, 1]^A.
 
@@ -80,7 +99,7 @@ class CandidateGenerator(nn.Module):
 
 
 class CandidateEncoder(nn.Module):
-    """The encoder of BCQ's CVAE: mean and standard deviation of the latent of (s, a).
+    """The encoder of BCQ's CVAE: mean and standard deviation of the latent of (s, a), or (s, a, z).
 
     Args: as for `QFunction`.
     """
@@ -92,18 +111,19 @@ class CandidateEncoder(nn.Module):
         observation_dim: int,
         action_dim: int,
         hidden: Sequence[int],
+        z_dim: int = 0,
         members: Sequence[int] = (),
         init: Initializer = fan_out_uniform,
     ) -> None:
         super().__init__()
         latent_dim = LATENT_PER_ACTION * action_dim
-        self.mlp = MLP([observation_dim + action_dim, *hidden, 2 * latent_dim], members, init)
+        self.mlp = MLP([observation_dim + action_dim + z_dim, *hidden, 2 * latent_dim], members, init)
 
     def forward(
-        self, s: Float[Tensor, "*n S"], a: Float[Tensor, "*n A"]
+        self, s: Float[Tensor, "*n S"], a: Float[Tensor, "*n A"], z: Float[Tensor, "*n Z"] | None = None
     ) -> tuple[Float[Tensor, "*m L"], Float[Tensor, "*m L"]]:
         """Mean and standard deviation of the latent."""
-        mean, log_std = self.mlp(_join(s, a)).chunk(2, -1)
+        mean, log_std = self.mlp(_join(s, a, z)).chunk(2, -1)
         return mean, log_std.clamp(*self.LOG_STD).exp()
 
 

@@ -1,4 +1,4 @@
-"""SAC's actor: a Gaussian squashed by tanh into the box of actions."""
+"""An actor that is a Gaussian, squashed by tanh into the box of actions."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,18 @@ from torch import Tensor, nn
 
 from mbml_lightning.nets.stacked import MLP, Initializer, fan_out_uniform
 
+LARGEST_ACTION = 0.999
+"""Magnitude of an action whose density is asked; at 1 the Gaussian's u would be infinite."""
+
 
 class GaussianActor(nn.Module):
-    """pi(a | s) = tanh(N(mean(s), std(s)^2)).
+    """pi(a | s) = tanh(N(mean(s), std(s)^2)), of s and z for a policy that is told its task.
 
     Args:
         observation_dim: Dimensions of s.
         action_dim: Dimensions of a.
         hidden: Widths of the hidden layers.
+        z_dim: Dimensions of the task identity, 0 for none.
         members: Leading axes of a stack of independent actors.
         init: Fills the weights of a layer.
     """
@@ -29,15 +33,18 @@ class GaussianActor(nn.Module):
         observation_dim: int,
         action_dim: int,
         hidden: Sequence[int],
+        z_dim: int = 0,
         members: Sequence[int] = (),
         init: Initializer = fan_out_uniform,
     ) -> None:
         super().__init__()
-        self.mlp = MLP([observation_dim, *hidden, 2 * action_dim], members, init)
+        self.mlp = MLP([observation_dim + z_dim, *hidden, 2 * action_dim], members, init)
 
-    def forward(self, s: Float[Tensor, "*n S"]) -> tuple[Float[Tensor, "*m A"], Float[Tensor, "*m A"]]:
+    def forward(
+        self, s: Float[Tensor, "*n S"], z: Float[Tensor, "*n Z"] | None = None
+    ) -> tuple[Float[Tensor, "*m A"], Float[Tensor, "*m A"]]:
         """Mean and log standard deviation before the tanh."""
-        mean, log_std = self.mlp(s).chunk(2, -1)
+        mean, log_std = self.mlp(s if z is None else torch.cat([s, z], -1)).chunk(2, -1)
         return mean, log_std.clamp(*self.LOG_STD)
 
 
@@ -46,7 +53,22 @@ def squashed_sample(
 ) -> tuple[Float[Tensor, "*n A"], Float[Tensor, "*n"]]:
     """Actions tanh(mean + std noise) and their log density, summed over the action's dimensions."""
     u = mean + log_std.exp() * noise
+    return torch.tanh(u), _log_density(u, log_std, noise)
+
+
+def squashed_log_prob(
+    mean: Float[Tensor, "*n A"], log_std: Float[Tensor, "*n A"], actions: Float[Tensor, "*n A"]
+) -> Float[Tensor, "*n"]:
+    """Log density of given actions, summed over their dimensions; those at the edge of the box count as just inside."""
+    u = torch.atanh(actions.clamp(-LARGEST_ACTION, LARGEST_ACTION))
+    return _log_density(u, log_std, (u - mean) / log_std.exp())
+
+
+def _log_density(
+    u: Float[Tensor, "*n A"], log_std: Float[Tensor, "*n A"], noise: Float[Tensor, "*n A"]
+) -> Float[Tensor, "*n"]:
+    """Of tanh(u) where u = mean + std noise."""
     log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     # log(1 - tanh(u)^2), written so that it stays finite where tanh rounds to one
     log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
-    return torch.tanh(u), (log_normal - log_slope).sum(-1)
+    return (log_normal - log_slope).sum(-1)

@@ -18,12 +18,15 @@ class ContextStep(NamedTuple):
             relabeller.
         kept: Which relabelled rows passed the ensemble's threshold, ``(K, K, C)``; False on the diagonal.
         posterior: q(z | c) of each task's inference context, ``(K, Z)``.
+        sets: q(z | c) of N independent contexts of each task, own rows only, ``(K, N, Z)``, the first that of
+            ``own``; None where only that one was drawn.
     """
 
     own: Gaussian
     relabelled: Gaussian | None
     kept: Bool[Tensor, "K K C"] | None
     posterior: Gaussian
+    sets: Gaussian | None = None
 
 
 class StepHook(nn.Module, ABC):

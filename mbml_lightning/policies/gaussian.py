@@ -11,10 +11,10 @@ from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
 
 @dataclass(frozen=True)
 class GaussianPolicy:
-    """A stack of SAC actors, one a task.
+    """A stack of actors, one a task, or one actor of all tasks given z.
 
     Args:
-        actor: The actors.
+        actor: The actor.
         deterministic: Act with the mean, as in evaluation, instead of a sample.
         action_dim: Dimensions of an action.
     """
@@ -32,7 +32,7 @@ class GaussianPolicy:
         self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]
     ) -> Float[Tensor, "K B A"]:
         """The mean or a sample, squashed."""
-        mean, log_std = self.actor(observations)
+        mean, log_std = self.actor(observations, z)
         return torch.tanh(mean) if self.deterministic else squashed_sample(mean, log_std, noise)[0]
 
 

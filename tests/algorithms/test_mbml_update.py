@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from mbml_lightning.algorithms import BCQ, MBML, mbml
-from mbml_lightning.algorithms.mbml import Teachers, draw_rows, load_teachers, under_every_task
+from mbml_lightning.algorithms import BCQ, MBML, contextual, mbml
+from mbml_lightning.algorithms.contextual import draw_rows, sample_rows, under_every_task
+from mbml_lightning.algorithms.mbml import Teachers, load_teachers
 from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError
 from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, Relabeller, with_truth
 from mbml_lightning.data.rows import Rows
@@ -82,7 +83,7 @@ def masks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
 
         return recorded
 
-    monkeypatch.setattr(mbml, "draw_rows", record("context", draw_rows))
+    monkeypatch.setattr(contextual, "draw_rows", record("context", draw_rows))
     monkeypatch.setattr(triplet, "random_rows", record("positive", triplet.random_rows))
     return drawn
 
@@ -349,9 +350,9 @@ def test_who_learns_from_what(student, batch) -> None:
     model = student(relabeller=Scripted(0.8), hooks={"triplet": RelabelledTriplet(margin=1e6)})
     data = batch(K, B, C)
     step, _ = model.infer(data)
-    losses = model.distil(data.transitions, mbml.sample(step.posterior))
+    losses = model.distil(data.transitions, sample_rows(step.posterior, B))
     assert learners(model, model.hooks["triplet"](step)) == {"encoder"}
-    assert learners(model, mbml.kl_to_prior(step.posterior).sum()) == {"encoder"}
+    assert learners(model, contextual.kl_to_prior(step.posterior).sum()) == {"encoder"}
     assert learners(model, losses["q_loss"]) == {"encoder", "q"}
     assert learners(model, losses["candidate_loss"]) == {"generator"}
     assert learners(model, losses["perturbation_loss"]) == {"perturbation"}

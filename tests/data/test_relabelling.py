@@ -20,6 +20,7 @@ from mbml_lightning.data.relabelling import (
     with_truth,
 )
 from mbml_lightning.data.rows import Rows
+from mbml_lightning.envs.random_physics import RandomPhysics
 from mbml_lightning.nets.stacked import MLP
 from mbml_lightning.types import Transitions
 
@@ -194,6 +195,47 @@ def test_a_single_member_is_always_trusted(rows: Rows, tmp_path: Path, precomput
     assert torch.equal(kept, ~torch.eye(K, dtype=torch.bool).unsqueeze(-1).expand(K, K, C))
 
 
+def cut(ensemble: MLP, members: int) -> MLP:
+    """Its first so many networks."""
+    few = MLP(ensemble.sizes, (members, K))
+    for p, whole in zip(few.parameters(), ensemble.parameters(), strict=True):
+        p.data = whole.data[:members].clone()
+    return few
+
+
+@pytest.mark.parametrize("precompute", [True, False], ids=["precomputed", "on the fly"])
+def test_the_first_members_of_ensembles_relabel_as_if_there_were_no_others(
+    ensemble: MLP, dynamics: MLP, rows: Rows, tmp_path: Path, precompute: bool
+) -> None:
+    """Thresholds are those that about half of the predictions of three members pass."""
+    few = [cut(networks, 3) for networks in (ensemble, dynamics)]
+    thresholds = [median_disagreement(networks, rows) for networks in few]
+    index = torch.randint(N, (K, C))
+    paths = [checkpoint(ensemble, "rewards", tmp_path), checkpoint(dynamics, "next_observations", tmp_path)]
+    of_three = EnsembleRelabeller(paths[0], thresholds[0], paths[1], thresholds[1], precompute, members=3)
+    of_three.prepare(rows, "UmazeGoalM")
+    (tmp_path / "few").mkdir()
+    expected = relabeller(few[0], thresholds[0], rows, tmp_path / "few", precompute, few[1], thresholds[1])
+    contexts = contexts_of(rows, index)
+    for mine, theirs in zip(of_three(contexts, index), expected(contexts, index), strict=True):
+        assert torch.equal(mine, theirs)
+    assert 0 < of_three(contexts, index).kept.sum() < K * (K - 1) * C, "both cases were tried"
+
+
+@pytest.mark.parametrize("precompute", [True, False], ids=["precomputed", "on the fly"])
+def test_one_member_alone_is_always_trusted(ensemble: MLP, rows: Rows, tmp_path: Path, precompute: bool) -> None:
+    path, index = checkpoint(ensemble, "rewards", tmp_path), torch.randint(N, (K, C))
+    relabel, contexts = EnsembleRelabeller(path, 1e-9, precompute=precompute, members=1), contexts_of(rows, index)
+    relabel.prepare(rows, "UmazeGoalM")
+    rewards, kept, _ = relabel(contexts, index)
+    assert torch.equal(kept, ~torch.eye(K, dtype=torch.bool).unsqueeze(-1).expand(K, K, C))
+    for i in range(K):
+        for j in range(K):
+            for c in range(C if i != j else 0):
+                first = members_say(ensemble, i, contexts.observations[j, c], contexts.actions[j, c])[0]
+                assert rewards[i, j, c].item() == pytest.approx(first)
+
+
 @pytest.mark.parametrize(("threshold", "fraction"), [(0.0, 0), (float("inf"), 1)])
 def test_extreme_thresholds_keep_nothing_or_everything(
     ensemble: MLP, rows: Rows, tmp_path: Path, threshold: float, fraction: int
@@ -247,51 +289,68 @@ def replay(name: str, tasks: np.ndarray, num_tasks: int, steps: int) -> list[dic
     for _ in range(steps):
         a = draw.uniform(-1, 1, env.action_space.shape).astype(np.float32)
         next_s, r, *_ = env.step(a)
-        taken.append({"s": s, "a": a, "next_s": next_s, "r": r})
+        taken.append({"s": s, "a": a, "next_s": next_s, "r": r, "outcomes": env.outcomes.copy()})
         s = next_s
     env.close()
     return taken
 
 
-@pytest.mark.parametrize("name", ["PointGoal", "UmazeGoalM"])
+def stored(name: str, steps: list[dict[str, np.ndarray]]) -> Rows:
+    """Trajectories as data modules hold them."""
+    family = envs.distribution(name)
+    rows = Rows.empty(
+        len(steps[0]["r"]), len(steps), family.observation_dim, family.action_dim, family.unobserved_outcomes
+    )
+    for step in steps:
+        s, a, next_s, r, outcomes = (torch.as_tensor(step[x]).float() for x in ("s", "a", "next_s", "r", "outcomes"))
+        step = Transitions(s, a, r, next_s, torch.zeros_like(r))
+        rows.append(step, outcomes if family.unobserved_outcomes else None)
+    return rows
+
+
+def oracle_rewards(name: str, rows: Rows) -> Relabelled:
+    oracle = OracleRelabeller()
+    oracle.prepare(rows, name)
+    return oracle(rows.unpack(rows.packed), torch.arange(rows.count).expand(len(rows.packed), -1))
+
+
+REWARDS_DIFFER = [name for name, family in envs.DISTRIBUTIONS.items() if not isinstance(family, RandomPhysics)]
+
+
+@pytest.mark.parametrize("name", REWARDS_DIFFER)
 def test_oracle_gives_the_rewards_that_the_environment_would_have_given(name: str) -> None:
     """The same seeds and actions under every task i in turn: the rewards are those of c_{j->i}."""
     train = envs.distribution(name).tasks("train")[:K]
     replays = [replay(name, np.repeat(train[i : i + 1], K, 0), K, C) for i in range(K)]
-    s, a, next_s = (torch.from_numpy(np.stack([x[key] for x in replays[0]], 1)) for key in ("s", "a", "next_s"))
-    would = torch.from_numpy(np.stack([np.stack([x["r"] for x in steps], 1) for steps in replays])).float()
     for steps in replays:
         assert all(np.array_equal(x["next_s"], y["next_s"]) for x, y in zip(steps, replays[0], strict=True))
-    own = torch.stack([would[k, k] for k in range(K)])
-    rewards, kept, _ = OracleRelabeller(name, K)(
-        Transitions(s, a, own, next_s, torch.zeros(K, C)), torch.zeros(K, C, dtype=torch.long)
-    )
-    torch.testing.assert_close(rewards, would)
+    would = torch.from_numpy(np.stack([np.stack([x["r"] for x in steps], 1) for steps in replays])).float()
+    rows = stored(name, replays[0])
+    rows.packed[..., 2 * rows.observation_dim + rows.action_dim] = torch.stack([would[k, k] for k in range(K)])
+    rewards, kept, _ = oracle_rewards(name, rows)
+    torch.testing.assert_close(rewards.float(), would)
     assert torch.equal(kept, ~torch.eye(K, dtype=torch.bool).unsqueeze(-1).expand(K, K, C))
 
 
-def test_oracle_gives_a_tasks_own_rows_the_rewards_they_had() -> None:
+@pytest.mark.parametrize("name", REWARDS_DIFFER)
+def test_oracle_gives_a_tasks_own_rows_the_rewards_they_had(name: str) -> None:
     """Each task is handed the rows of the next one, so that they are not on the diagonal, which nobody relabels."""
-    train = envs.distribution("PointGoal").tasks("train")[:K]
-    steps = replay("PointGoal", train, K, C)
-    s, a, next_s, r = (
-        torch.from_numpy(np.stack([x[key] for x in steps], 1)).float() for key in ("s", "a", "next_s", "r")
-    )
-    contexts = Transitions(*(x.roll(-1, 0) for x in (s, a, r, next_s, torch.zeros(K, C))))
-    rewards = OracleRelabeller("PointGoal", K)(contexts, torch.zeros(K, C, dtype=torch.long)).rewards
+    rows = stored(name, replay(name, envs.distribution(name).tasks("train")[:K], K, C))
+    rows.packed = rows.packed.roll(-1, 0)
+    rewards, r = oracle_rewards(name, rows).rewards, rows.unpack(rows.packed).rewards
     for j in range(K):
-        torch.testing.assert_close(rewards[(j + 1) % K, j], r[(j + 1) % K])
+        torch.testing.assert_close(rewards[(j + 1) % K, j].float(), r[j].float())
 
 
-@pytest.mark.parametrize("name", ["AntDir", "HalfCheetahVel", "WalkerParam"])
-def test_oracle_refuses_distributions_whose_states_do_not_tell_the_reward(name: str, rows: Rows) -> None:
+@pytest.mark.parametrize("name", [name for name in envs.DISTRIBUTIONS if name not in REWARDS_DIFFER])
+def test_oracle_refuses_tasks_that_differ_in_their_physics(name: str) -> None:
+    rows = stored(name, replay(name, envs.distribution(name).tasks("train")[:K], K, C))
     with pytest.raises(RelabellingError, match=f"{name}: its reward depends on more .*: use EnsembleRelabeller"):
-        OracleRelabeller(name).prepare(rows, name)
-    OracleRelabeller("UmazeGoalM").prepare(rows, "UmazeGoalM")
+        oracle_rewards(name, rows)
 
 
-def test_oracle_asks_all_training_tasks_unless_told_otherwise() -> None:
-    everyone = len(envs.distribution("PointGoal").tasks("train"))
-    contexts = Transitions(*(torch.zeros(everyone, C, *d) for d in ((2,), (2,), (), (2,), ())))
-    rewards = OracleRelabeller("PointGoal")(contexts, torch.zeros(everyone, C, dtype=torch.long)).rewards
-    assert rewards.shape == (everyone, everyone, C)
+def test_oracle_refuses_stores_of_before_outcomes_were_kept() -> None:
+    rows = stored("AntDir", replay("AntDir", envs.distribution("AntDir").tasks("train")[:K], K, C))
+    rows.packed, rows.outcome_dim = rows.packed[..., : -rows.outcome_dim], 0
+    with pytest.raises(RelabellingError, match=r"AntDir: .* collect it again"):
+        oracle_rewards("AntDir", rows)

@@ -16,8 +16,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mbml_lightning.data import store as module
-from mbml_lightning.data.store import FIELDS, META, Store, StoreError, TaskRecord, read_store, write_store
+from mbml_lightning.data import store_writing as module
+from mbml_lightning.data.store import (
+    FIELDS,
+    META,
+    OWN,
+    ROWS,
+    SHARED,
+    Store,
+    StoreError,
+    TaskRecord,
+    meta_hash,
+    read_store,
+)
+from mbml_lightning.data.store_writing import write_store
 
 K, N, S, A = 3, 40, 5, 2
 SOURCE = {"env_id": "mbml/AntDir-v0", "distribution": "AntDir", "split": "train"}
@@ -75,7 +87,7 @@ def edit_meta(root: Path, index: int = 1, *, seal: bool = True, **changes: objec
     path = root / f"task-{index:02d}" / META
     meta = json.loads(path.read_text()) | changes
     if seal:
-        meta["sha256"] = module._meta_hash(meta)
+        meta["sha256"] = meta_hash(meta)
     path.write_text(json.dumps(meta))
 
 
@@ -322,7 +334,8 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from mbml_lightning.data.store import FIELDS, TaskRecord, write_store
+from mbml_lightning.data.store import FIELDS, TaskRecord
+from mbml_lightning.data.store_writing import write_store
 
 name, at, root = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 real, calls = getattr(os, name), iter(range(10_000))
@@ -408,7 +421,7 @@ def test_a_broken_or_foreign_meta_is_refused(root: Path, content: bytes, words) 
     refused(root, f"task-01/{META}", *words)
 
 
-@pytest.mark.parametrize("key", [*module.SHARED, *module.OWN])
+@pytest.mark.parametrize("key", [*SHARED, *OWN])
 def test_a_meta_without_a_key_or_with_another_type_is_refused(root: Path, key: str) -> None:
     edit_meta(root, seal=key != "sha256", **{key: None})
     refused(root, f"task-01/{META}", key)
@@ -430,7 +443,7 @@ def test_infinite_task_parameters_are_refused(root: Path) -> None:
 )
 def test_a_meta_that_states_other_files_is_refused(root: Path, changes: dict) -> None:
     edit_meta(root, **changes)
-    refused(root, f"task-01/{META}", "count or fields")
+    refused(root, f"task-01/{META}", "fields are not those of")
 
 
 @pytest.mark.parametrize("key", ["shape", "dtype", "sha256"])
@@ -495,7 +508,7 @@ def test_a_field_of_another_kind_is_refused(root: Path, array: np.ndarray, words
 
 
 def test_values_are_checked_beyond_the_first_rows(tmp_path: Path) -> None:
-    count = 2 * module.ROWS + 3
+    count = 2 * ROWS + 3
     root = write(tmp_path / "store", [record(0, count)])
     array = record(0, count).fields["actions"].copy()
     array[-1, 1] = np.nan

@@ -137,10 +137,10 @@ def test_seeds_differ_in_everything_they_name():
         for seed in (0, 1)
         for split in ("train", "test")
         for episode in (0, 1)
-        for purpose in ("z", "action", "reset")
+        for purpose in ("z", "action", "reset", "context-action", "context-reset")
     ]
     flat = [seed for rows in every for row in rows for seed in row]
-    assert len(set(flat)) == len(flat) == 24 * 6
+    assert len(set(flat)) == len(flat) == 40 * 6
 
 
 def test_max_context_keeps_the_latest_rows():

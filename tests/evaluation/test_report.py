@@ -1,65 +1,18 @@
 import base64
 import csv
-import json
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from runs import EPISODES, GOALS, LEVELS, returns_of, write_run
 
 from mbml_lightning.envs import distribution
-from mbml_lightning.evaluation import page, pictures, plane
+from mbml_lightning.evaluation import page
 from mbml_lightning.evaluation.experiment import read_experiment
 from mbml_lightning.evaluation.normalisation import table
 from mbml_lightning.evaluation.report import report
-from mbml_lightning.evaluation.results import Evaluation, ResultsError, Split, save_trajectories
-
-GOALS = {"train": [[0.5, 1.4], [2.9, 1.2], [2.5, 1.7]], "test": [[0.6, 1.5], [2.8, 1.5]]}
-LEVELS = {"mbml": 170.0, "neither": 90.0, "bcq": 200.0, "sac": 210.0, "random": 20.0}
-HORIZON, EPISODES = 12, 5
-
-
-def returns_of(method, seed, split):
-    """Two trials a task; the two uncounted episodes are far from the others, so that counting them would show."""
-    counted = LEVELS[method] + np.arange(len(GOALS[split]))[:, None, None] + 10.0 * seed
-    returns = np.broadcast_to(counted, (len(GOALS[split]), 2, EPISODES)).copy()
-    returns[:, 1] += 4.0
-    returns[:, :, :2] = -500.0
-    return returns
-
-
-def write_run(root, method, seed=0, **changes):
-    folder = root / method / f"seed-{seed}"
-    folder.mkdir(parents=True)
-    names = ["train"] if method in ("bcq", "sac") else ["train", "test"]
-    fields = dict(
-        method=method,
-        distribution="UmazeGoalM",
-        env_id="mbml/UmazeGoalM-v0",
-        seed=seed,
-        step=4000,
-        protocol="prior-online",
-        horizon=HORIZON,
-        episodes=EPISODES,
-        uncounted=2,
-        trials=2,
-        splits={split: Split(GOALS[split], returns_of(method, seed, split)) for split in names},
-        made_by={"command": f"mbml fit <{method}>", "versions": {"torch": "2.13"}, "wall_clock": {"training": 90.0}},
-    )
-    evaluation = Evaluation(**(fields | changes))
-    evaluation.save(folder / "evaluation.json")
-    shape = (len(GOALS["test"]), EPISODES, HORIZON + 1, 4)
-    if "test" in evaluation.splits:
-        observations = np.cumsum(np.random.default_rng(0).normal([0.01, -0.02, 0, 0], 0.1, shape), axis=2)
-        save_trajectories(folder / "trajectories.npz", {"test": observations})
-    lines = [
-        {"step": step, "time": step / 10, "val/return_test": step / 40, "val/return_train": step / 30,
-         "train/q_loss": 5000 / step, "train/kl_loss": 0.3, "train/triplet_loss": max(0.0, 2 - step / 2000)}
-        for step in range(1000, 5000, 1000)
-    ]  # fmt: skip
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 50')
-    return folder
+from mbml_lightning.evaluation.results import Evaluation, ResultsError, Split
 
 
 @pytest.fixture
@@ -146,7 +99,7 @@ def test_page_is_whole_and_self_contained(experiment, capsys):
         assert f"<td>{label}<small>" in html
     assert "On 2 unseen tasks of UmazeGoalM, MBML returns 172.5 (95% interval 172.0 to 173.0), Neither 92.5" in html
     assert "BCQ 203.0 and SAC 213.0." in html
-    assert parsed.tags.count("img") == 7 and "Not drawn" not in html
+    assert parsed.tags.count("img") == 9 and html.count("Not drawn") == 1  # no posteriors were kept
     assert "mbml fit &lt;neither&gt;" in html  # escaped
     assert not re.findall(r"https?://", html)
     for name, value in parsed.attributes:
@@ -196,6 +149,51 @@ def test_nothing_evaluated_yet(tmp_path, without_pictures):
     assert (tmp_path / "elsewhere" / "page.csv").exists()
 
 
+def read_statistics(root):
+    with (root / "statistics.csv").open() as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
+
+
+def test_statistics_equal_a_hand_computation(experiment, without_pictures):
+    report([experiment])
+    rows = read_statistics(experiment)
+    assert list(rows) == ["mbml", "neither", "random"]
+    mbml, neither = rows["mbml"], rows["neither"]
+    assert float(mbml["mean"]) == float(mbml["iqm"]) == 172.5 and (mbml["seeds"], mbml["tasks"]) == ("1", "2")
+    assert [float(mbml[name]) for name in ("final", "best", "chosen_on_train")] == [105.0] * 3
+    # Means before 4,000 are 30, 55 and 80 on average; tasks are 10 apart.
+    assert [float(mbml[f"paper_{name}"]) for name in ("statistic", "spread", "step")] == [55.0, 5.0, 4000]
+    assert float(mbml["reward_sensitivity"]) == 0.8 and float(mbml["rewards_followed"]) == 0.5
+    assert mbml["difference"] == mbml["probability_of_improvement"] == ""
+    assert float(neither["difference"]) == 80.0 and float(neither["probability_of_improvement"]) == 1.0
+    shown = (experiment / "statistics.md").read_text()
+    assert "P(MBML better)" in shown and "| Neither | 92.5 [" in shown and "- Best in training: " in shown
+
+
+def test_context_protocols_stand_side_by_side(tmp_path, without_pictures):
+    for method in ("mbml", "neither"):
+        write_run(tmp_path, method)
+    returns = returns_of("neither", 0, "test")
+    folder, fields = tmp_path / "mbml/seed-0", {**vars(Evaluation.load(tmp_path / "mbml/seed-0/evaluation.json"))}
+    fields |= {"protocol": "offline-own", "splits": {"test": Split(GOALS["test"], returns[..., 2:])}}
+    Evaluation(**fields | {"episodes": 3, "uncounted": 0}).save(folder / "evaluation-offline-own.json")
+    Evaluation(**fields | {"episodes": 3, "uncounted": 0}).save(folder / "evaluation-random-first.json")
+    report([tmp_path])
+    html = (tmp_path / "report.html").read_text()
+    cells = ["MBML", "172.5 [172.0, 173.0]", "92.5 [92.0, 93.0]", "-", "-"]
+    assert "".join(f"<td>{cell}</td>" for cell in cells) in html
+    assert "<td>Neither</td><td>92.5 [92.0, 93.0]</td><td>-</td><td>-</td><td>-</td>" in html
+    assert "evaluation-random-first.json: protocol is offline-own, not random-first; left out" in html
+    assert read_csv(tmp_path)["mbml"]["test_mean"] == "172.5"  # not mixed
+
+
+def test_methods_stand_in_the_order_of_the_names(tmp_path):
+    for method in ("random", "unknown", "margin_0", "neither", "pearl", "mbml", "sac"):
+        write_run(tmp_path, method)
+    names = [method.name for method in read_experiment([tmp_path]).methods]
+    assert names == ["mbml", "pearl", "neither", "margin_0", "unknown", "sac", "random"]
+
+
 @pytest.mark.parametrize("changes", [{"horizon": 9}, {"episodes": 4, "uncounted": 1}, {"uncounted": 1}])
 def test_evaluations_that_measured_something_else_are_left_out(tmp_path, changes):
     write_run(tmp_path, "mbml")
@@ -238,56 +236,6 @@ def test_nothing_to_report_is_refused(tmp_path):
         report([tmp_path])
     with pytest.raises(ResultsError, match="no such folder"):
         report([tmp_path / "missing"])
-
-
-def test_learning_curves_show_what_was_logged(experiment):
-    methods = read_experiment([experiment]).methods
-    axes = pictures.learning_curves(methods, "test").axes[0]
-    (mbml,) = (line for line in axes.lines if line.get_color() == pictures.COLOURS["mbml"])
-    np.testing.assert_array_equal(mbml.get_xydata(), [[s, s / 40] for s in (1000, 2000, 3000, 4000)])
-    references = sorted(line.get_ydata()[0] for line in axes.lines if line.get_color() == pictures.COLOURS["bcq"])
-    assert references == pytest.approx([22.5, 203.0, 213.0])  # random on unseen tasks, the others on their own
-
-
-def test_names_beside_lines_do_not_overlap_and_keep_their_order(experiment):
-    axes = pictures.losses(read_experiment([experiment]).methods).axes[0]  # the triplet loss ends at 0: no logarithm
-    heights = {text.get_text(): text.get_position()[1] for text in axes.texts}
-    assert heights["triplet"] < heights["KL"] < heights["Q"]
-    _, axes = pictures._panel("x", "y")
-    axes.plot([0, 1], [0, 1])
-    pictures._label_ends(axes, [pictures.End(y, str(y), "k") for y in (0.5, 0.51, 0.49, 0.505)])
-    placed = sorted((text.get_position()[1], text.get_text()) for text in axes.texts)
-    assert [name for _, name in placed] == ["0.49", "0.5", "0.505", "0.51"]
-    assert min(np.diff([height for height, _ in placed])) > 0.065
-
-
-def test_bars_are_the_scores_of_the_tasks(experiment):
-    axes = pictures.per_task(read_experiment([experiment]).methods, "train").axes[0]
-    assert [bar.get_width() for bar in axes.containers[0]] == pytest.approx([172, 173, 174])
-    assert [bar.get_width() for bar in axes.containers[1]] == pytest.approx([92, 93, 94])
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["(0.50, 1.40)", "(2.90, 1.20)", "(2.50, 1.70)"]
-
-
-def test_episodes_are_drawn_in_the_order_of_acting(experiment):
-    axes = pictures.episodes(read_experiment([experiment]).methods).axes[0]
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), [-500, -500, 172.5, 172.5, 172.5])
-
-
-def test_paths_are_those_of_the_goal_above(experiment):
-    methods = read_experiment([experiment]).methods
-    walls = np.array([[0.0, 0.0, 1.0, 2.0]])
-    axes = plane.paths(methods, walls).axes
-    assert len(axes) == 2 * 2  # MBML and Neither, two unseen tasks
-    path = methods[0].runs[0].trajectories["test"]
-    for column, goal in enumerate(GOALS["test"]):
-        assert axes[column].get_title() == f"goal ({goal[0]:.2f}, {goal[1]:.2f})"
-        *episodes, start, star = axes[column].lines
-        for line, episode in zip(episodes, (0, 2, 4), strict=True):
-            np.testing.assert_array_equal(line.get_xydata(), path[column, episode, :, :2])
-        np.testing.assert_array_equal(start.get_xydata()[0], path[column, 0, 0, :2])
-        assert star.get_xydata()[0].tolist() == goal
-        assert [text.get_text() for text in axes[column].texts] == ["-500", f"{170 + column}", f"{170 + column}"]
-        assert axes[column].patches[0].get_bbox().bounds == (0, 0, 1, 2)
 
 
 @pytest.mark.parametrize(

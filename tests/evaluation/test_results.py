@@ -4,7 +4,14 @@ import json
 import numpy as np
 import pytest
 
-from mbml_lightning.evaluation.results import Evaluation, ResultsError, Split, load_trajectories, save_trajectories
+from mbml_lightning.evaluation.results import (
+    Evaluation,
+    ResultsError,
+    Split,
+    file_name,
+    load_trajectories,
+    save_trajectories,
+)
 
 
 def evaluation(**changes):
@@ -152,3 +159,8 @@ def test_nothing_is_unpickled(tmp_path):
     np.savez(path, test=np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ResultsError, match=r"trajectories\.npz: cannot be read"):
         load_trajectories(path, evaluation())
+
+
+def test_files_are_named_after_every_protocol_but_the_paper_s():
+    assert file_name("evaluation.json", "prior-online") == "evaluation.json"
+    assert file_name("trajectories.npz", "offline-own") == "trajectories-offline-own.npz"

@@ -9,6 +9,7 @@ from mbml_lightning.nets.bcq import (
     CandidateGenerator,
     Perturbation,
     QFunction,
+    StateValue,
     best_candidate,
     clipped_noise,
     perturb,
@@ -58,7 +59,7 @@ def test_perturbation_reads_s_a_z_and_squashes_without_phi() -> None:
 
 
 def test_candidate_encoder_reads_s_a_and_clamps_log_std() -> None:
-    encoder, s, a = spread(CandidateEncoder(S, A, [8], (K,))), 5 * torch.randn(K, B, S), torch.randn(K, B, A)
+    encoder, s, a = spread(CandidateEncoder(S, A, [8], members=(K,))), 5 * torch.randn(K, B, S), torch.randn(K, B, A)
     mean, std = encoder(s, a)
     for k in range(K):
         y = by_hand(encoder, (k,), s[k], a[k])
@@ -66,6 +67,20 @@ def test_candidate_encoder_reads_s_a_and_clamps_log_std() -> None:
         torch.testing.assert_close(std[k], y[:, L:].clamp(-4, 15).exp())
     raw = torch.cat([by_hand(encoder, (k,), s[k], a[k])[:, L:] for k in range(K)])
     assert raw.min() < -4, "the clamp was tried"
+
+
+def test_candidate_encoder_of_all_tasks_reads_s_a_z() -> None:
+    encoder = spread(CandidateEncoder(S, A, [8], Z))
+    s, a, z = torch.randn(B, S), torch.randn(B, A), torch.randn(B, Z)
+    y = by_hand(encoder, (), s, a, z)
+    mean, std = encoder(s, a, z)
+    torch.testing.assert_close(mean, y[:, :L])
+    torch.testing.assert_close(std, y[:, L:].clamp(-4, 15).exp())
+
+
+def test_state_value_reads_s_z() -> None:
+    v, s, z = spread(StateValue(S, [8], Z)), torch.randn(B, S), torch.randn(B, Z)
+    torch.testing.assert_close(v(s, z), by_hand(v, (), s, z)[:, 0])
 
 
 def test_perturbation_is_scaled_and_kept_in_the_box() -> None:

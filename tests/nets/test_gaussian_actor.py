@@ -1,13 +1,14 @@
 """SAC's squashed Gaussian against torch.distributions."""
 
+import pytest
 import torch
 from torch import nn
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
+from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_log_prob, squashed_sample
 
-K, B, S, A = 3, 5, 4, 2
+K, B, S, A, Z = 3, 5, 4, 2, 3
 
 
 def test_log_density_against_the_transformed_distribution() -> None:
@@ -35,8 +36,46 @@ def test_finite_where_tanh_rounds_to_one() -> None:
     assert mean.grad.item() == 2.0, "of 2 u - 2 log 2 + constant"
 
 
+def test_log_density_of_given_actions_against_the_transformed_distribution() -> None:
+    mean, log_std, a = torch.randn(K, B, A), 0.5 * torch.randn(K, B, A) - 0.5, 1.9 * torch.rand(K, B, A) - 0.95
+    reference = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform())
+    expected = Independent(reference, 1).log_prob(a)
+    torch.testing.assert_close(squashed_log_prob(mean, log_std, a), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_log_density_of_a_sample_is_the_one_it_came_with() -> None:
+    mean, log_std = 0.3 * torch.randn(K, B, A), 0.3 * torch.randn(K, B, A) - 1
+    a, log_prob = squashed_sample(mean, log_std, torch.randn(K, B, A))
+    assert a.abs().max() < 0.999
+    torch.testing.assert_close(squashed_log_prob(mean, log_std, a), log_prob, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("edge", [-1.0, 1.0])
+def test_actions_at_the_edge_count_as_just_inside(edge: float) -> None:
+    """In the single precision of training: finite, and the mean is drawn towards that edge."""
+    mean, log_std = (torch.zeros(1, 1, dtype=torch.float32, requires_grad=True) for _ in range(2))
+    log_prob = squashed_log_prob(mean, log_std, torch.full((1, 1), edge, dtype=torch.float32))
+    log_prob.sum().backward()
+    u = torch.atanh(torch.tensor(0.999)).item()
+    inside = TransformedDistribution(Normal(0.0, 1.0), TanhTransform()).log_prob(torch.tensor(0.999 * edge))
+    assert log_prob.item() == pytest.approx(inside.item(), rel=1e-4)
+    assert mean.grad.item() == pytest.approx(edge * u, rel=1e-4)
+    assert log_std.grad.item() == pytest.approx(u**2 - 1, rel=1e-4)
+
+
+def test_actor_of_all_tasks_reads_s_and_z() -> None:
+    actor, s, z = GaussianActor(S, A, [8], Z), torch.randn(B, S), torch.randn(B, Z)
+    for p in actor.parameters():
+        nn.init.normal_(p, std=0.5)
+    (w1, w2), (b1, b2) = actor.mlp.weights, actor.mlp.biases
+    y = torch.relu(torch.cat([s, z], -1) @ w1 + b1) @ w2 + b2
+    mean, log_std = actor(s, z)
+    torch.testing.assert_close(mean, y[:, :A])
+    torch.testing.assert_close(log_std, y[:, A:].clamp(-20, 2))
+
+
 def test_actor_gives_mean_and_clamped_log_std_of_every_task() -> None:
-    actor, s = GaussianActor(S, A, [8], (K,)), 10 * torch.randn(K, B, S)
+    actor, s = GaussianActor(S, A, [8], members=(K,)), 10 * torch.randn(K, B, S)
     for p in actor.parameters():
         nn.init.normal_(p)
     mean, log_std = actor(s)

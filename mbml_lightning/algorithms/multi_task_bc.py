@@ -1,0 +1,54 @@
+"""Baseline: behaviour cloning of all tasks' batches by one policy that infers its task."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
+from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_log_prob
+from mbml_lightning.policies.gaussian import GaussianPolicy
+from mbml_lightning.types import TaskBatch
+
+
+class MultiTaskBC(ContextualAlgorithm):
+    """pi(a | s, z) as likely as can be to do what the batches did, good or bad; no value is learned.
+
+    Args:
+        distribution: Name of the task distribution.
+        hidden: Hidden layers of the actor.
+        lr: Learning rate of Adam.
+        batch_size: Transitions a task and update.
+        inference: As for `ContextualAlgorithm`.
+    """
+
+    def __init__(
+        self,
+        distribution: str,
+        hidden: Sequence[int] = (1024,) * 7,
+        lr: float = 3e-4,
+        batch_size: int = 128,
+        **inference: Any,
+    ) -> None:
+        super().__init__(distribution, **inference)
+        self.lr, self.batch_size = lr, batch_size
+        self.actor = GaussianActor(*self.dims, hidden, self.encoder.z_dim)
+
+    def configure_optimizers(self) -> Adam:
+        """One Adam for the actor and the encoder."""
+        return self.adam(self.lr, self.encoder, self.actor, self.hooks)
+
+    def update(self, batch: TaskBatch) -> dict[str, Tensor]:
+        """Likelihood of the batches' actions; the encoder learns from it too."""
+        step, logged = self.infer(batch)
+        t, z = batch.transitions, sample_rows(step.posterior, self.batch_size)
+        mean, log_std = self.actor(t.observations, z)
+        losses = {"actor_loss": -squashed_log_prob(mean, log_std, t.actions).mean()} | self.inference_losses(step)
+        self.step(self.optimizer_list()[0], torch.stack(list(losses.values())).sum())
+        return losses | logged
+
+    def policy(self) -> GaussianPolicy:
+        """Acts with the mean."""
+        return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)

@@ -1,0 +1,92 @@
+"""Baseline: PEARL trained from the batches alone (Algorithm 6)."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from mbml_lightning.algorithms.algorithm import move_towards
+from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
+from mbml_lightning.nets.bcq import QFunction, StateValue
+from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
+from mbml_lightning.objectives import pearl as loss
+from mbml_lightning.policies.gaussian import GaussianPolicy
+from mbml_lightning.types import TaskBatch, Transitions
+
+
+class PEARL(ContextualAlgorithm):
+    """Soft actor-critic with a state value, told a task identity that its critics teach to infer.
+
+    Args:
+        distribution: Name of the task distribution.
+        hidden: Hidden layers of the critics, the value and the actor.
+        lr: Learning rate of Adam.
+        batch_size: Transitions a task and update.
+        discount: gamma.
+        tau: Rate at which the target value follows.
+        reward_scale: Rewards are multiplied by it, which weighs them against entropy.
+        regularisation: Weight of the squares of the actor's means and log standard deviations.
+        z_dim: Dimensions of the task identity.
+        context_size: Context rows a task and update.
+        inference: As for `ContextualAlgorithm`.
+    """
+
+    def __init__(
+        self,
+        distribution: str,
+        hidden: Sequence[int] = (300, 300, 300),
+        lr: float = 3e-4,
+        batch_size: int = 256,
+        discount: float = 0.99,
+        tau: float = 0.005,
+        reward_scale: float = 5.0,
+        regularisation: float = 1e-3,
+        z_dim: int = 5,
+        context_size: int = 128,
+        **inference: Any,
+    ) -> None:
+        super().__init__(distribution, z_dim=z_dim, context_size=context_size, **inference)
+        self.lr, self.batch_size, self.discount, self.tau = lr, batch_size, discount, tau
+        self.reward_scale, self.regularisation = reward_scale, regularisation
+        self.q = QFunction(*self.dims, hidden, z_dim, members=(2,))
+        self.v = StateValue(self.family.observation_dim, hidden, z_dim)
+        self.actor = GaussianActor(*self.dims, hidden, z_dim)
+        self.v_target = copy.deepcopy(self.v).requires_grad_(False)
+
+    def configure_optimizers(self) -> list[Adam]:
+        """Adam for the critics with the encoder, the value and the actor."""
+        groups = ((self.q, self.encoder, self.hooks), (self.v,), (self.actor,))
+        return [self.adam(self.lr, *modules) for modules in groups]
+
+    def update(self, batch: TaskBatch) -> dict[str, Tensor]:
+        """Critics with the encoder, value, actor, target (Algorithm 6, lines 5 to 13)."""
+        q, v, actor = self.optimizer_list()
+        step, logged = self.infer(batch)
+        z = sample_rows(step.posterior, self.batch_size).flatten(0, 1)
+        t, fixed_z = Transitions(*(x.flatten(0, 1) for x in batch.transitions)), z.detach()
+        mean, log_std = self.actor(t.observations, fixed_z)
+        a, log_prob = squashed_sample(mean, log_std, torch.randn_like(mean))
+        losses = {"q_loss": self.q_loss(t, z)} | self.inference_losses(step)
+        self.step(q, torch.stack(list(losses.values())).sum())
+        q_new = self.q(t.observations, a, fixed_z)
+        value = loss.soft_value(q_new, log_prob).detach()
+        losses["v_loss"] = (self.v(t.observations, fixed_z) - value).square().mean()
+        self.step(v, losses["v_loss"])
+        losses["actor_loss"] = loss.actor_loss(q_new, log_prob, mean, log_std, self.regularisation)
+        self.step(actor, losses["actor_loss"])
+        move_towards(self.v_target, self.v, self.tau)
+        return losses | logged
+
+    def q_loss(self, t: Transitions, z: Tensor) -> Tensor:
+        """Squared error of both critics; the encoder learns from it through z."""
+        with torch.no_grad():
+            next_v = self.v_target(t.next_observations, z)
+            target = loss.q_target(t.rewards, t.terminations, next_v, self.discount, self.reward_scale)
+        return loss.q_loss(self.q(t.observations, t.actions, z), target)
+
+    def policy(self) -> GaussianPolicy:
+        """Acts with the mean."""
+        return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)

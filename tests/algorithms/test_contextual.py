@@ -1,0 +1,153 @@
+"""What all methods that infer their task share: several contexts, hooks, and who learns from what."""
+
+import pytest
+import torch
+from plain import Scripted
+from torch import Tensor, nn
+
+from mbml_lightning.algorithms import PEARL, ContextualBCQ, MultiTaskBC
+from mbml_lightning.algorithms.contextual import ContextualAlgorithm
+from mbml_lightning.objectives.hard_mining import HardMiningTriplet
+from mbml_lightning.objectives.hooks import StepHook
+from mbml_lightning.objectives.triplet import RelabelledTriplet
+from mbml_lightning.types import TaskBatch, Transitions
+
+pytestmark = pytest.mark.usefixtures("double_precision")
+
+K, B, C, N, Z = 3, 6, 4, 3, 2
+SETTINGS = {
+    ContextualBCQ: {"q_hidden": (8,), "vae_hidden": (7,), "perturbation_hidden": (6,)},
+    PEARL: {"hidden": (8,)},
+    MultiTaskBC: {"hidden": (8,)},
+}
+COMMON = {"num_tasks": K, "encoder_hidden": (8,), "z_dim": Z, "batch_size": B, "context_size": C}
+every_method = pytest.mark.parametrize("method", SETTINGS)
+
+
+@pytest.fixture
+def model(make, method) -> ContextualAlgorithm:
+    """Without relabeller and hooks."""
+    return make(method, **SETTINGS[method], **COMMON)
+
+
+def undescended(model: ContextualAlgorithm, data: TaskBatch, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """The losses of an update whose optimisers do not step."""
+    monkeypatch.setattr(model, "step", lambda optimizer, loss: None)
+    return model.update(data)
+
+
+def learners(model: ContextualAlgorithm, loss: Tensor) -> set[str]:
+    """Networks that get a gradient that is not zero."""
+    if not loss.requires_grad:
+        return set()
+    found = set()
+    for name, net in model.named_children():
+        parameters = [p for p in net.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
+        if any(g is not None and g.any() for g in gradients):
+            found.add(name)
+    return found
+
+
+WHO = {
+    # the critics' gradient of a perturbation or an actor is not used: their optimiser does not step on it
+    ContextualBCQ: {
+        "vae_loss": {"generator", "latent"},
+        "q_loss": {"encoder", "q"},
+        "kl_loss": set(),  # of weight 0
+        "perturbation_loss": {"perturbation", "q"},
+        "triplet_loss": {"encoder"},
+    },
+    PEARL: {
+        "q_loss": {"encoder", "q"},
+        "kl_loss": {"encoder"},
+        "v_loss": {"v"},
+        "actor_loss": {"actor", "q"},
+        "triplet_loss": {"encoder"},
+    },
+    MultiTaskBC: {"actor_loss": {"encoder", "actor"}, "kl_loss": {"encoder"}, "triplet_loss": {"encoder"}},
+}
+
+
+@every_method
+def test_who_learns_from_what(make, batch, monkeypatch, method) -> None:
+    hooks = {"triplet": RelabelledTriplet(margin=1e6)}
+    model = make(method, **SETTINGS[method], **COMMON, relabeller=Scripted(K, C), hooks=hooks)
+    losses = undescended(model, batch(K, B, C), monkeypatch)
+    del losses["kept_fraction"]
+    assert {name: learners(model, loss) for name, loss in losses.items()} == WHO[method]
+
+
+@every_method
+def test_every_parameter_has_one_optimiser_and_targets_have_none(model) -> None:
+    optimised = [id(p) for adam in model.optimizer_list() for p in adam.param_groups[0]["params"]]
+    assert len(optimised) == len(set(optimised))
+    assert set(optimised) == {id(p) for p in model.parameters() if p.requires_grad}
+    assert not any(p.requires_grad for name, p in model.named_parameters() if "target" in name)
+
+
+class Pull(StepHook):
+    """Pulls a parameter of its own towards 1, and posteriors towards it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.target = nn.Parameter(torch.zeros(Z))
+
+    def forward(self, step):
+        return (step.posterior.mean - self.target).square().sum() + (self.target - 1).square().sum()
+
+
+@every_method
+def test_hooks_teach_the_encoder_and_their_own_parameters(make, batch, monkeypatch, method) -> None:
+    model = make(method, **SETTINGS[method], **COMMON, lr=1e-2, hooks={"pull": Pull()})
+    data = batch(K, B, C)
+    with monkeypatch.context() as patch:
+        losses = undescended(model, data, patch)
+        means = model.infer(data)[0].posterior.mean
+        assert losses["pull_loss"].item() == pytest.approx(means.square().sum().item() + Z)
+        assert learners(model, losses["pull_loss"]) == {"encoder", "hooks"}
+    model.update(data)
+    gradient = -2 * (means.sum(0) + 1)  # of a first step of Adam, only the sign counts
+    torch.testing.assert_close(model.hooks["pull"].target.data, -1e-2 * gradient.sign(), rtol=1e-5, atol=0)
+
+
+# Several contexts a task ----------------------------------------------------------------------------------------
+
+
+@every_method
+def test_sets_are_the_posteriors_of_each_context_and_z_comes_from_the_first(make, batch, method) -> None:
+    hooks = {"triplet": HardMiningTriplet()}
+    model = make(method, **SETTINGS[method], **COMMON, context_sets=N, hooks=hooks)
+    assert model.context_rows == N * C
+    data = batch(K, B, N * C)
+    step, _ = model.infer(data)
+    for i in range(K):
+        for n in range(N):
+            precision = weighted = torch.zeros(Z)
+            for t in range(n * C, (n + 1) * C):
+                mean, variance = model.encoder(Transitions(*(x[i, t] for x in data.contexts)))
+                precision, weighted = precision + 1 / variance, weighted + mean / variance
+            torch.testing.assert_close(step.sets.mean[i, n], weighted / precision)
+            torch.testing.assert_close(step.sets.variance[i, n], 1 / precision)
+    torch.testing.assert_close(step.posterior, type(step.posterior)(*(x[:, 0] for x in step.sets)))
+    assert model.update(data)["triplet_loss"].item() == pytest.approx(model.hooks["triplet"](step).item())
+
+
+@every_method
+def test_only_the_first_context_is_relabelled(make, batch, method) -> None:
+    scripted, seen = Scripted(K, C), []
+    model = make(method, **SETTINGS[method], **COMMON, context_sets=N, relabeller=scripted)
+    data = batch(K, B, N * C)
+    relabel = type(scripted).__call__
+    model.relabeller = lambda contexts, index: seen.append((contexts, index)) or relabel(scripted, contexts, index)
+    step, _ = model.infer(data)
+    ((contexts, index),) = seen
+    assert torch.equal(index, data.context_index[:, :C])
+    assert all(torch.equal(x, y[:, :C]) for x, y in zip(contexts, data.contexts, strict=True))
+    assert step.own.mean.shape == (K, C, Z) and step.sets.mean.shape == (K, N, Z)
+
+
+@every_method
+def test_one_context_leaves_no_sets(model, batch) -> None:
+    step, logged = model.infer(batch(K, B, C))
+    assert (step.sets, step.relabelled, step.kept, logged) == (None, None, None, {})
