@@ -1,4 +1,4 @@
-"""The workflow of the demo: killed, it goes on; finished, it has nothing to do."""
+"""The workflow: killed, it goes on; finished, it has nothing to do; it knows the way to every figure."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ SNAKEMAKE = [
 
 def workflow(runs: Path, **options) -> subprocess.Popen:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    words = [*SNAKEMAKE, f"runs={runs}", "--", "demo"]
+    words = [*SNAKEMAKE, f"runs={runs}", "--", "demo", "fig7", "fig12"]
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(words, cwd=ROOT, env=os.environ | {"PATH": path}, **pipe, **options)
 
@@ -37,8 +37,22 @@ def test_a_killed_workflow_goes_on_and_a_finished_one_rests(tmp_path):
     second = workflow(tmp_path)
     text, _ = second.communicate()
     assert second.returncode == 0, text[-3000:]
-    for method in ("sac", "bcq", "reward_ensemble", "mbml", "neither", "random"):
+    for method in ("sac", "bcq", "reward_ensemble", "mbml", "neither", "no_ensemble", "random"):
         assert (experiment / method / "seed-0/done").is_file()
     assert (experiment / "sac/seed-0/last.ckpt").stat().st_mtime == collected
+    for ending in ("png", "svg", "csv", "md"):
+        assert (experiment / f"figures/fig7.{ending}").is_file() and (experiment / f"figures/fig12.{ending}").is_file()
     third = workflow(tmp_path)
     assert "Nothing to be done" in third.communicate()[0]
+
+
+@pytest.mark.parametrize(("task", "methods"), [("ant_dir", 13), ("walker_param", 12)])
+def test_every_target_has_its_rules(tmp_path, task, methods):
+    words = [*SNAKEMAKE[:-2], f"task={task}", "scale=tiny", "seeds=[0,1]", f"runs={tmp_path}", "splits=[test,ood]"]
+    words += ["--dry-run", "--", "all", "protocols"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    text = subprocess.run(words, cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True).stdout
+    jobs = dict(line.split() for line in text.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:])
+    expected = {"method": 2 * methods, "context_protocols": 2 * methods, "sac_on_unseen_tasks": 2}
+    assert {name: int(jobs[name]) for name in expected} == expected
+    assert jobs["figure"] == ("4" if task == "walker_param" else "5")

@@ -158,6 +158,8 @@ def load_ensemble(checkpoint: str, target: str, rows: Rows, distribution: str, m
     if ensemble.members[1:] != rows.packed.shape[:1] or ensemble.sizes[0] != rows.observation_dim + rows.action_dim:
         raise CheckpointError(f"{checkpoint}: other tasks or dimensions than the data: train again")
     if members is not None:
+        if not 1 <= members <= ensemble.members[0]:
+            raise CheckpointError(f"{checkpoint}: has {ensemble.members[0]} members, relabeller.members is {members}")
         ensemble = MLP.from_state_dict({name: weight[:members] for name, weight in ensemble.state_dict().items()})
     return ensemble.to(rows.packed.device).requires_grad_(False)
 

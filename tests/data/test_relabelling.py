@@ -236,6 +236,13 @@ def test_one_member_alone_is_always_trusted(ensemble: MLP, rows: Rows, tmp_path:
                 assert rewards[i, j, c].item() == pytest.approx(first)
 
 
+@pytest.mark.parametrize("members", [0, E + 1])
+def test_members_that_an_ensemble_has_not_are_refused(ensemble: MLP, rows: Rows, tmp_path: Path, members: int) -> None:
+    path = checkpoint(ensemble, "rewards", tmp_path)
+    with pytest.raises(CheckpointError, match=f"has {E} members, relabeller.members is {members}"):
+        EnsembleRelabeller(path, 0.1, members=members).prepare(rows, "UmazeGoalM")
+
+
 @pytest.mark.parametrize(("threshold", "fraction"), [(0.0, 0), (float("inf"), 1)])
 def test_extreme_thresholds_keep_nothing_or_everything(
     ensemble: MLP, rows: Rows, tmp_path: Path, threshold: float, fraction: int
