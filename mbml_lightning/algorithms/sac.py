@@ -25,7 +25,6 @@ class SAC(Algorithm):
     Args:
         distribution: Name of the task distribution.
         num_tasks: K, if fewer than all official tasks of the split.
-        split: Which official tasks; policies of ``test`` or ``ood`` collect contexts for the evaluation there.
         actor_hidden: Hidden layers of the actor.
         critic_hidden: Hidden layers of the two critics; 7 x 1024 in the official code.
         lr: Learning rate of Adam for actor, critics and temperature.
@@ -36,13 +35,13 @@ class SAC(Algorithm):
         copy_targets: Begin with targets equal to the critics; the official code draws them independently.
         updates_per_block: Updates, and steps before them, of a Lightning batch.
         seed: Seed of the updates' randomness.
+        split: Which official tasks; policies of ``test`` or ``ood`` collect contexts for the evaluation there.
     """
 
     def __init__(
         self,
         distribution: str,
         num_tasks: int | None = None,
-        split: str = "train",
         actor_hidden: Sequence[int] = (256, 256),
         critic_hidden: Sequence[int] = (256, 256),
         lr: float = 3e-4,
@@ -53,6 +52,7 @@ class SAC(Algorithm):
         copy_targets: bool = True,
         updates_per_block: int = 50,
         seed: int = 0,
+        split: str = "train",
     ) -> None:
         super().__init__(distribution, num_tasks, updates_per_block, seed, split)
         self.save_hyperparameters()

@@ -9,6 +9,7 @@ from mbml_lightning.algorithms import precision
 @pytest.fixture(autouse=True)
 def untouched():
     before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")  # another test of this process may have run a command
     yield
     torch.set_float32_matmul_precision(before)
 

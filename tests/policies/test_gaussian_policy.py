@@ -10,7 +10,7 @@ K, B, S, A = 3, 4, 4, 2
 
 
 def actor() -> GaussianActor:
-    net = GaussianActor(S, A, [8], (K,))
+    net = GaussianActor(S, A, [8], members=(K,))
     for p in net.parameters():
         torch.nn.init.normal_(p)
     return net
