@@ -25,8 +25,10 @@ BASELINES = {name: fit(name) for name in ("contextual_bcq", "pearl", "multi_task
 ABLATIONS = {
     path.stem: fit("mbml", f"ablation/{path.stem}") for path in sorted((ROOT / "conf/ablation").glob("*.yaml"))
 }
+COLLECTORS = {f"sac_{split}": fit("sac", f"split/{split}") for split in ("test", "ood")}
+"""SAC on unseen tasks."""
 EVERY = PHASES | BASELINES | ABLATIONS
-"""All of them, still in an order in which they can run."""
+"""All that are trained on the train tasks, still in an order in which they can run."""
 ACTING = [name for name in EVERY if not name.endswith("_ensemble") or name == "no_ensemble"]
 """Those that learn or choose actions."""
 
@@ -44,4 +46,4 @@ def phases(task: dict) -> list[str]:
 def command(phase: str, experiment: Path, *more: str) -> list[str]:
     """The command line of a phase at tiny scale."""
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
-    return [*EVERY[phase], *TINY, "--experiment", str(experiment), *quiet, *more]
+    return [*(EVERY | COLLECTORS)[phase], *TINY, "--experiment", str(experiment), *quiet, *more]
