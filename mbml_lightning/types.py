@@ -98,7 +98,7 @@ class Scale:
     context_size: int = 64
     kl_weight: float = 0.1
     standardise_context: bool = False
-    evaluate_every: int = 5_000
+    evaluate_every: int = 2_500
     trials_while_training: int = 2
 
 
