@@ -53,7 +53,8 @@ def squashed_sample(
 ) -> tuple[Float[Tensor, "*n A"], Float[Tensor, "*n"]]:
     """Actions tanh(mean + std noise) and their log density, summed over the action's dimensions."""
     u = mean + log_std.exp() * noise
-    return torch.tanh(u), _log_density(u, log_std, noise)
+    log_prob = _log_density(u, log_std, noise)
+    return torch.tanh(u), log_prob
 
 
 def squashed_log_prob(
