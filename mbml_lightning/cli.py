@@ -1,6 +1,7 @@
 """``mbml fit``, ``mbml validate``, ``mbml report`` and ``mbml envs``: the LightningCLI of the package."""
 
 import logging
+import signal
 import sys
 import warnings
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import set_parsing_settings
-from lightning import LightningDataModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,6 +24,7 @@ import mbml_lightning.data.relabelling
 import mbml_lightning.objectives.focal
 import mbml_lightning.objectives.hard_mining
 import mbml_lightning.objectives.triplet  # noqa: F401
+from mbml_lightning import ranks, stop
 from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.algorithms.callbacks import GracefulStop, LastCheckpoint, Progress
 from mbml_lightning.algorithms.precision import use_fastest_float32
@@ -33,14 +36,17 @@ from mbml_lightning.envs import catalogue, distribution
 from mbml_lightning.evaluation.callbacks import OnlineEvaluation
 from mbml_lightning.evaluation.figures import paper_figure
 from mbml_lightning.evaluation.report import report
-from mbml_lightning.evaluation.results import ResultsError
-from mbml_lightning.types import Scale, TaskSpec
+from mbml_lightning.evaluation.results import ResultsError, write_text
+from mbml_lightning.types import ConfigurationError, Scale, TaskSpec
 
 # `${task.horizon}` in one file reaches what another file or the command line says.
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates // per_block))
 OmegaConf.register_resolver("minus", lambda a, b: a - b)
 OmegaConf.register_resolver("twice", lambda a: 2 * a)
+
+REFUSED = (StoreError, ResultsError, CheckpointError, RelabellingError, ConfigurationError)
+"""What says in one line what is wrong and what to do."""
 
 DESCRIPTION = (
     "Multi-task batch RL with metric learning. Besides the commands below, `mbml report RUNS` compares runs and "
@@ -52,6 +58,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "check_val_every_n_epoch": None,  # `val_check_interval` counts blocks of updates
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
+    "devices": 1,  # `--trainer conf/trainer/ddp.yaml` takes all
     "log_every_n_steps": 1,
     "logger": {
         "class_path": "mbml_lightning.algorithms.logger.JSONLLogger",
@@ -71,6 +78,16 @@ class Parser(LightningArgumentParser):
         program = parser.prog.replace(" [options]", "")
         sys.stderr.write(f"{program}: error: {message}\nSee '{program} --help'.\n")
         self.exit(2)
+
+
+class ConfigFile(SaveConfigCallback):
+    """``config.yaml`` in the run's folder, whole or not at all; a validation leaves that of the training."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it, on rank 0."""
+        path = Path(self.config.run, self.config_filename)
+        if stage == "fit" or not path.exists():
+            write_text(path, self.parser.dump(self.config, skip_none=False))
 
 
 class CLI(LightningCLI):
@@ -121,12 +138,23 @@ class CLI(LightningCLI):
             config.weights_only = True
 
     def before_fit(self) -> None:
-        """Refuse a checkpoint that cannot be used before anything is set up."""
+        """Refuse a checkpoint that cannot be used before anything is set up; tell the method what it is made of."""
         self._check_checkpoint()
+        text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+        self.model.config = OmegaConf.to_container(OmegaConf.create(text))
 
-    def before_validate(self) -> None:
-        """Likewise."""
-        self._check_checkpoint()
+    before_validate = before_fit
+
+    def after_fit(self) -> None:
+        """Leave with the code that schedulers expect, if a signal ended the run."""
+        number, done = stop.asked(), self.trainer.global_step
+        if number is not None and self.trainer.is_global_zero:
+            print(
+                f"mbml: {signal.Signals(number).name} ended the run after {done} of {self.trainer.max_steps} updates; "
+                "the same command with --ckpt_path last goes on",
+                file=sys.stderr,
+            )
+            sys.exit(128 + number)
 
     def _check_checkpoint(self) -> None:
         config = self.config_init[self.subcommand]
@@ -148,7 +176,8 @@ class CLI(LightningCLI):
 def quieten() -> None:
     """Leave out what Lightning tells newcomers to Lightning."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+    for name in ("seed", "distributed"):
+        logging.getLogger(f"lightning.fabric.utilities.{name}").setLevel(logging.WARNING)
     for message in (
         ".*treespec, LeafSpec.*",
         ".*args parameter is intended to run from within Python.*",
@@ -156,6 +185,7 @@ def quieten() -> None:
         ".*exists and is not empty.*",
         ".*No seed found.*",
         ".*is not resumable.*",
+        ".*sync_dist=True.*",  # all ranks know the same scores
         ".*there is no last checkpoint available.*",
     ):
         warnings.filterwarnings("ignore", message)
@@ -185,7 +215,8 @@ def lightning_command(words: Sequence[str] | None) -> None:
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=ConfigFile,
+        save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
         trainer_defaults=TRAINER_DEFAULTS | {"callbacks": [GracefulStop()]},
         parser_class=Parser,
         parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False, "description": DESCRIPTION},
@@ -209,5 +240,9 @@ def main(args: Sequence[str] | None = None) -> None:
             lightning_command(None if args is None else words)
     except OmegaConfBaseException as error:
         sys.exit(f"mbml: error: {str(error).splitlines()[0]} (at {error.full_key})")
-    except (StoreError, ResultsError, CheckpointError, RelabellingError, FloatingPointError) as error:
-        sys.exit(f"mbml: error: {error}")
+    except (*REFUSED, FloatingPointError, MisconfigurationException) as error:
+        sys.exit(f"{_speaker()}: error: {' '.join(str(error).split())}")
+
+
+def _speaker() -> str:
+    return f"mbml (rank {ranks.rank()})" if ranks.world_size() > 1 else "mbml"

@@ -13,6 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
+class ConfigurationError(ValueError):
+    """A configuration that cannot be run, said in one line that names the argument and the remedy."""
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """What is particular to one task distribution (Table 9 and Table 2).

@@ -1,5 +1,6 @@
 """A killed run that goes on ends where an uninterrupted one does, to the last bit."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,8 @@ from commands import command
 from mbml_lightning import algorithms
 from mbml_lightning.cli import main
 from mbml_lightning.data.store import FIELDS, read_store
+from mbml_lightning.evaluation.callbacks import OnlineEvaluation
+from mbml_lightning.evaluation.results import Evaluation
 
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=10", "--evaluation.trials=1"]
 METHODS = {
@@ -26,8 +29,8 @@ METHODS = {
 }
 
 
-def words(phase: str, experiment: Path, run: Path) -> list[str]:
-    more = [*BLOCKS, f"--run={run}", "--ckpt_path=last"]
+def words(phase: str, experiment: Path, run: Path, *more: str) -> list[str]:
+    more = (*BLOCKS, f"--run={run}", "--ckpt_path=last", *more)
     budget = "--scale.warmup=160" if phase == "sac" else "--trainer.max_steps=40"
     interval = "--trainer.val_check_interval=3" if phase != "reward_ensemble" else "--trainer.limit_val_batches=0"
     return command(phase, experiment, *more, budget, interval)
@@ -54,6 +57,12 @@ def run_until_killed(phase: str, experiment: Path, run: Path, updates: int) -> N
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
+
+
+def evaluations(run: Path) -> list[tuple[int, float]]:
+    """When scores were logged, and which."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["val/return_train"]) for line in lines if "val/return_train" in line]
 
 
 def final(run: Path) -> dict:
@@ -103,8 +112,8 @@ def test_a_finished_run_is_left_alone(experiment, tmp_path):
     assert (tmp_path / "last.ckpt").read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_after_its_block_with_a_checkpoint(experiment, tmp_path, monkeypatch, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_the_run_after_its_block_with_a_checkpoint(experiment, tmp_path, monkeypatch, capsys, number):
     plain, done = algorithms.BCQ.update, 0
 
     def update(self, batch):
@@ -115,8 +124,39 @@ def test_a_signal_ends_the_run_after_its_block_with_a_checkpoint(experiment, tmp
         return plain(self, batch)
 
     monkeypatch.setattr(algorithms.BCQ, "update", update)
-    main(words("bcq", experiment, tmp_path))
+    with pytest.raises(SystemExit) as stopped:
+        main(words("bcq", experiment, tmp_path))
+    assert stopped.value.code == 128 + number
     assert final(tmp_path)["global_step"] == done == 15
+    assert f"{number.name} ended the run after 15 of 40 updates" in capsys.readouterr().err
+    main(words("bcq", experiment, tmp_path))
+    main(words("bcq", experiment, tmp_path / "whole"))
+    assert_same(final(tmp_path / "whole")["state_dict"], final(tmp_path)["state_dict"])
+    assert evaluations(tmp_path) == evaluations(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("at", [15, 40])
+def test_a_signal_during_an_evaluation_ends_it_and_it_is_made_up_for(experiment, tmp_path, monkeypatch, at):
+    plain = OnlineEvaluation.act
+
+    def act(self, name, method, *more):
+        if method.global_step == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, name, method, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OnlineEvaluation, "act", act)
+        with pytest.raises(SystemExit):
+            main(words("bcq", experiment, tmp_path / "left", "--evaluation.copies=1"))
+    assert final(tmp_path / "left")["global_step"] == at
+    assert [step for step, _ in evaluations(tmp_path / "left")] == ([15, 30] if at == 40 else [])
+    for run in ("left", "whole"):
+        main(words("bcq", experiment, tmp_path / run, "--evaluation.copies=1"))
+    assert evaluations(tmp_path / "left") == evaluations(tmp_path / "whole")
+    assert [step for step, _ in evaluations(tmp_path / "whole")] == [15, 30, 40]
+    one, other = (Evaluation.load(tmp_path / run / "evaluation.json") for run in ("left", "whole"))
+    assert (one.splits["train"].returns == other.splits["train"].returns).all()
+    assert_same(final(tmp_path / "whole")["state_dict"], final(tmp_path / "left")["state_dict"])
 
 
 def test_a_loss_that_is_not_finite_is_named_and_the_last_checkpoint_kept(experiment, tmp_path, monkeypatch, capsys):

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from commands import ROOT, command
 
 from mbml_lightning.algorithms import SAC
 from mbml_lightning.cli import main
-from mbml_lightning.data.checkpoints import CHECKPOINT_KEY
 from mbml_lightning.data.offline import OfflineDataModule
 from mbml_lightning.data.store import StoreError, read_store
 from mbml_lightning.envs import distribution
@@ -63,17 +61,3 @@ def test_a_run_does_not_go_on_with_another_split(run, tmp_path):
         sac(tmp_path, "train", f"--run={tmp_path / 'copy'}", "--ckpt_path=last")
     message = str(stop.value.code)
     assert f"last.ckpt: split is {split}, train is needed" in message and "\n" not in message
-
-
-def test_checkpoints_from_before_there_were_splits_go_on(tmp_path):
-    first = ["--checkpoint.every_n_updates=5", "--model.updates_per_block=5"]
-    whole = sac(tmp_path / "whole", "train", *first)
-    half = sac(tmp_path / "half", "train", *first, "--trainer.max_steps=20")
-    checkpoint = torch.load(half / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == 20
-    del checkpoint["hyper_parameters"]["split"], checkpoint[CHECKPOINT_KEY]["split"]
-    torch.save(checkpoint, half / "last.ckpt")
-    assert SAC.load_from_checkpoint(half / "last.ckpt", weights_only=True).split == "train"
-    sac(tmp_path / "half", "train", *first, "--ckpt_path=last")
-    states = [torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in (whole, half)]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

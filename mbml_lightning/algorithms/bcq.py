@@ -1,7 +1,7 @@
 """Phase 1: batch-constrained Q-learning on K stacked tasks (Algorithm 4, line 1; Algorithm 7 without z)."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -39,11 +39,12 @@ class BCQLosses:
     phi: float
     candidates: int
     tau: float
+    randn: Callable[..., Tensor]
 
     def vae_loss(self, t: Transitions, z: Tensor | None = None) -> Tensor:
         """Eq. 19."""
         mean, std = self.latent(t.observations, t.actions, z)
-        nu = mean + std * torch.randn_like(std)
+        nu = mean + std * self.randn(*std.shape)
         return loss.vae_loss(self.generator(t.observations, nu, z), t.actions, mean, std)
 
     def q_loss(self, t: Transitions, z: Tensor | None = None) -> Tensor:
@@ -67,7 +68,7 @@ class BCQLosses:
 
     def noise(self, s: Tensor) -> Tensor:
         """Clipped latent noise nu for every state."""
-        return clipped_noise(torch.randn(*s.shape[:-1], self.generator.latent_dim, device=s.device))
+        return clipped_noise(self.randn(*s.shape[:-1], self.generator.latent_dim))
 
     def move_targets(self) -> None:
         """Targets follow, at the rate tau."""
@@ -146,4 +147,4 @@ class BCQ(BCQLosses, Algorithm):
         losses["perturbation_loss"] = self.perturbation_loss(batch.transitions)
         self.step(perturbation, losses["perturbation_loss"])
         self.move_targets()
-        return {name: value / self.num_tasks for name, value in losses.items()}
+        return {name: value / len(self.share.tasks) for name, value in losses.items()}

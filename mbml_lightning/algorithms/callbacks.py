@@ -1,16 +1,28 @@
 """Keeping a run's work: checkpoints counted in updates, and an end at a block's end when a signal asks for it."""
 
 import os
-import signal
-from types import FrameType
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from mbml_lightning import ranks, stop
+from mbml_lightning.data.checkpoints import read_checkpoint, write_checkpoint
+from mbml_lightning.types import ConfigurationError
+
+
+def evaluation_is_due(trainer: L.Trainer) -> bool:
+    """Whether Lightning evaluates after the block in hand."""
+    return (trainer.fit_loop.total_batch_idx + 1) % cast(float, trainer.val_check_batch) == 0
 
 
 class LastCheckpoint(ModelCheckpoint):
     """``last.ckpt``, every so many updates and at the end; ``--ckpt_path last`` goes on from it.
+
+    It is written after the evaluation of its weights, if there is one, so that a run which goes on from it has missed
+    nothing.
 
     Args:
         dirpath: The run's folder.
@@ -18,14 +30,34 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, dirpath: str, every_n_updates: int = 1000) -> None:
+        if every_n_updates < 1:
+            raise ConfigurationError(f"checkpoint.every_n_updates is {every_n_updates}, but must be at least 1")
         super().__init__(dirpath=dirpath, save_top_k=0, save_last=True, enable_version_counter=False)
         self.every_n_updates = every_n_updates
         self._saved_at = 0
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write and read checkpoints our way."""
+        super().setup(trainer, pl_module, stage)
+        trainer.strategy.checkpoint_io = CheckpointFiles()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: a run's folder may have been moved."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What was loaded need not be saved again."""
+        super().on_train_start(trainer, pl_module)
+        self._saved_at = trainer.global_step
+
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Save when a multiple of ``every_n_updates`` was passed."""
-        if trainer.global_step // self.every_n_updates > self._saved_at // self.every_n_updates:
-            self.save(trainer)
+        """Save, unless these weights are evaluated first."""
+        if not trainer.enable_validation or not evaluation_is_due(trainer):
+            self.save_if_due(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save evaluated weights; here Lightning has noted that it need not evaluate them again."""
+        if trainer.state.fn == "fit":
+            self.save_if_due(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The last updates are kept too."""
@@ -35,11 +67,14 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Nothing: epochs mean nothing here."""
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Nothing: the weights have not changed."""
+    def save_if_due(self, trainer: L.Trainer) -> None:
+        """Save when a multiple of ``every_n_updates`` was passed; the last updates wait for their evaluation."""
+        passed = trainer.global_step // self.every_n_updates > self._saved_at // self.every_n_updates
+        if passed and trainer.global_step < trainer.max_steps:
+            self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write ``last.ckpt`` under a temporary name, then rename it."""
+        """Write ``last.ckpt``."""
         self._saved_at = trainer.global_step
         trainer.save_checkpoint(f"{self.dirpath}/last.ckpt", weights_only=False)
 
@@ -47,35 +82,55 @@ class LastCheckpoint(ModelCheckpoint):
         return {path for path in super()._find_last_checkpoints(trainer) if path.endswith("last.ckpt")}
 
 
+class CheckpointFiles(TorchCheckpointIO):
+    """Lightning's way to our files: written whole or not at all, read without unpickling and compared with hashes."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write one file."""
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read one file, to the CPU."""
+        return read_checkpoint(path)
+
+
 class GracefulStop(Callback):
-    """The first SIGINT or SIGTERM ends the run after the block in hand, with a checkpoint; a second one at once."""
+    """The first signal ends the run after the block in hand, with a checkpoint; a second one at once."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """What was asked of an earlier run in this process is not asked of this one."""
+        stop.forget()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen, after Lightning has set its own handlers."""
-        self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
+        stop.listen()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """All ranks stop together if one was told to."""
-        stop = self.received is not None
-        if trainer.world_size > 1:
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        trainer.should_stop = trainer.should_stop or stop
+        """All ranks stop together if one was told to; Lightning evaluates then, which only a due evaluation should."""
+        if self.agreed(trainer) and not evaluation_is_due(trainer):
+            trainer.limit_val_batches = 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Do not begin another block."""
+        if trainer.state.fn == "fit":
+            self.agreed(trainer)
+
+    def agreed(self, trainer: L.Trainer) -> bool:
+        """Whether any rank was told to stop, which all ranks ask together."""
+        if number := max(ranks.gather(stop.asked() or 0)):
+            stop.ask(number)
+            trainer.should_stop = True
+        return number > 0
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Hand the signals back; the checkpoint callback saves."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        stop.leave()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Likewise."""
+        stop.leave()
 
 
 class Progress(TQDMProgressBar):

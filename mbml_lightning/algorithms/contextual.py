@@ -70,7 +70,7 @@ class ContextualAlgorithm(Algorithm):
         if self.standardise_context:
             self.encoder.standardise(rows.unpack(rows.packed))
         if self.relabeller is not None:
-            self.relabeller.prepare(rows, self.family.name)
+            self.parents |= self.relabeller.prepare(rows, self.family.name)
 
     def infer(self, batch: TaskBatch) -> tuple[ContextStep, dict[str, Tensor]]:
         """Encode own and relabelled rows once and pool them (Algorithm 4, lines 3 to 12)."""

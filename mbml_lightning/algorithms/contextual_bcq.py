@@ -73,7 +73,7 @@ class ContextualBCQ(BCQLosses, ContextualAlgorithm):
         """CVAE, critics with the encoder, perturbation, targets (Algorithm 7, lines 5 to 16)."""
         vae, q, perturbation = self.optimizer_list()
         step, logged = self.infer(batch)
-        z = sample_rows(step.posterior, self.batch_size).flatten(0, 1)
+        z = sample_rows(step.posterior, batch.transitions.rewards.shape[1]).flatten(0, 1)
         t, fixed_z = Transitions(*(x.flatten(0, 1) for x in batch.transitions)), z.detach()
         losses = {"vae_loss": self.vae_loss(t, fixed_z)}
         self.step(vae, losses["vae_loss"])

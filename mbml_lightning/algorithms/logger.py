@@ -2,11 +2,14 @@
 
 import json
 import time
+from io import SEEK_END, FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from mbml_lightning.evaluation.results import ResultsError
 
 
 class JSONLLogger(Logger):
@@ -19,7 +22,7 @@ class JSONLLogger(Logger):
     def __init__(self, save_dir: str) -> None:
         super().__init__()
         self._folder = Path(save_dir)
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
 
     @property
     def name(self) -> str:
@@ -47,14 +50,33 @@ class JSONLLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append one line; line-buffered, so that a killed run has lost none."""
-        if self._file is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / "metrics.jsonl"
-            cut = path.exists() and not path.read_bytes().endswith(b"\n")
-            self._file = path.open("a", buffering=1, encoding="utf-8")
-            self._file.write("\n" * cut)  # a killed run may have left half a line
-        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")
+        """Append one line; unbuffered, so that a killed run has lost none.
+
+        Raises:
+            ResultsError: It cannot be written.
+        """
+        path = self._folder / "metrics.jsonl"
+        try:
+            if self._file is None:
+                self._file = self._open(path)
+            line = json.dumps({"step": step, "time": round(time.time(), 3), **metrics}).encode() + b"\n"
+            while line:  # a disk may take a part of it, and say that it is full at the next part only
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror or error})"
+            raise ResultsError(
+                f"{path}: {reason}; free disk space or correct the permissions, then go on with --ckpt_path last"
+            ) from error
+
+    def _open(self, path: Path) -> FileIO:
+        """At its end, in a new line where a killed run left half of one."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = FileIO(path, "a+")
+        if file.tell():
+            file.seek(-1, SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        return file
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -10,7 +10,7 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms.bcq import BCQ
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
-from mbml_lightning.data.checkpoints import check_made_by, read_checkpoint
+from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, check_data, check_made_by, read_checkpoint
 from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, QFunction, clipped_noise
 from mbml_lightning.objectives import distillation
 from mbml_lightning.policies.bcq import BCQPolicy
@@ -69,13 +69,15 @@ class MBML(ContextualAlgorithm):
 
     def on_fit_start(self) -> None:
         """Load the teachers, which only training uses."""
-        self.teachers = load_teachers(self.teacher_checkpoint, self.family.name, self.device)
+        rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
+        found = load_teachers(self.teacher_checkpoint, self.family.name, rows.digest, self.device)
+        self.teachers, self.parents["teachers"] = found
         super().on_fit_start()
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
         """One step on L = L_triplet + L_Q + L_G + L_xi (Eq. 10)."""
         step, logged = self.infer(batch)
-        z = sample_rows(step.posterior, self.batch_size)
+        z = sample_rows(step.posterior, batch.transitions.rewards.shape[1])
         losses = self.distil(batch.transitions, z) | self.inference_losses(step)
         self.step(self.optimizer_list()[0], torch.stack(list(losses.values())).sum())
         return losses | logged
@@ -84,7 +86,7 @@ class MBML(ContextualAlgorithm):
         """L_Q, L_G and L_xi (Eq. 3 to 5); the encoder learns from L_Q only."""
         s, a, fixed_z = t.observations, t.actions, z.detach()
         with torch.no_grad():
-            nu = clipped_noise(torch.randn(*s.shape[:-1], self.generator.latent_dim, device=s.device))
+            nu = clipped_noise(self.randn(*s.shape[:-1], self.generator.latent_dim))
             teacher_a = self.teachers.generator(s, nu)
             teacher_xi = self.teachers.perturbation(s, teacher_a)
             teacher_q = self.teachers.q(s, a)
@@ -101,16 +103,17 @@ class MBML(ContextualAlgorithm):
         return BCQPolicy(self.generator, self.perturbation, self.q, self.candidates, self.phi)
 
 
-def load_teachers(checkpoint: str, distribution: str, device: torch.device) -> Teachers:
-    """The teachers of a `BCQ` checkpoint, frozen; values are those of the first critic.
+def load_teachers(checkpoint: str, distribution: str, data: str | None, device: torch.device) -> tuple[Teachers, str]:
+    """The teachers of a `BCQ` checkpoint, frozen, and their SHA-256; values are those of the first critic.
 
     Raises:
-        CheckpointError: If the checkpoint is of another method or distribution.
+        CheckpointError: If the checkpoint is of another method, distribution or store.
     """
     content = read_checkpoint(checkpoint)
     check_made_by(content, method="BCQ", distribution=distribution)
+    check_data(content, data)
     hyper_parameters = content["hyper_parameters"].items()
     bcq = BCQ(**{name: value for name, value in hyper_parameters if not name.startswith("_")})  # Lightning's own
     bcq.load_state_dict(content["state_dict"])
     bcq = bcq.requires_grad_(False).to(device)
-    return Teachers(bcq.first_q, bcq.generator, bcq.perturbation)
+    return Teachers(bcq.first_q, bcq.generator, bcq.perturbation), content[CHECKPOINT_KEY]["weights"]

@@ -43,7 +43,7 @@ class MultiTaskBC(ContextualAlgorithm):
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
         """Likelihood of the batches' actions; the encoder learns from it too."""
         step, logged = self.infer(batch)
-        t, z = batch.transitions, sample_rows(step.posterior, self.batch_size)
+        t, z = batch.transitions, sample_rows(step.posterior, batch.transitions.rewards.shape[1])
         mean, log_std = self.actor(t.observations, z)
         losses = {"actor_loss": -squashed_log_prob(mean, log_std, t.actions).mean()} | self.inference_losses(step)
         self.step(self.optimizer_list()[0], torch.stack(list(losses.values())).sum())

@@ -65,10 +65,10 @@ class PEARL(ContextualAlgorithm):
         """Critics with the encoder, value, actor, target (Algorithm 6, lines 5 to 13)."""
         q, v, actor = self.optimizer_list()
         step, logged = self.infer(batch)
-        z = sample_rows(step.posterior, self.batch_size).flatten(0, 1)
+        z = sample_rows(step.posterior, batch.transitions.rewards.shape[1]).flatten(0, 1)
         t, fixed_z = Transitions(*(x.flatten(0, 1) for x in batch.transitions)), z.detach()
         mean, log_std = self.actor(t.observations, fixed_z)
-        a, log_prob = squashed_sample(mean, log_std, torch.randn_like(mean))
+        a, log_prob = squashed_sample(mean, log_std, self.randn(*mean.shape))
         losses = {"q_loss": self.q_loss(t, z)} | self.inference_losses(step)
         self.step(q, torch.stack(list(losses.values())).sum())
         q_new = self.q(t.observations, a, fixed_z)

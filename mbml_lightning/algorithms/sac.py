@@ -3,14 +3,13 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from mbml_lightning import ranks
 from mbml_lightning.algorithms.algorithm import Algorithm, move_towards
-from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, check_made_by
 from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.nets.bcq import QFunction
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
@@ -82,7 +81,7 @@ class SAC(Algorithm):
         )
         self.step(temperature, losses["temperature_loss"])
         move_towards(self.q_target, self.q, self.tau)
-        return {name: value / self.num_tasks for name, value in losses.items()}
+        return {name: value / len(self.share.tasks) for name, value in losses.items()}
 
     @torch.no_grad()
     def target(self, t: Transitions, alpha: Tensor) -> Tensor:
@@ -94,24 +93,15 @@ class SAC(Algorithm):
     def sample_actions(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Reparametrised actions and their log densities."""
         mean, log_std = self.actor(s)
-        return squashed_sample(mean, log_std, torch.randn_like(mean))
+        return squashed_sample(mean, log_std, self.randn(*mean.shape))
 
     def policy(self) -> GaussianPolicy:
         """Each task's own actor, acting with its mean."""
         return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)
 
-    # Checkpoints ------------------------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down whose tasks these are, too."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[CHECKPOINT_KEY]["split"] = self.split
-
-    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse one of other tasks, too."""
-        super().check_checkpoint(checkpoint)
-        checkpoint[CHECKPOINT_KEY].setdefault("split", "train")
-        check_made_by(checkpoint, split=self.split)
+    def identity(self) -> dict[str, str]:
+        """Whose tasks these are, too."""
+        return super().identity() | {"split": self.split}
 
     # Collection ------------------------------------------------------------------------------------------------
 
@@ -132,7 +122,7 @@ class SAC(Algorithm):
         """As many steps of every task as updates, then the updates."""
         torch.manual_seed(self.seed + self.data.rows.count)
         updates = min(self.updates_per_block, self.trainer.max_steps - self.global_step)
-        returns = self.data.collect(self.behaviour(), updates)
+        returns = [r for part in ranks.gather(self.data.collect(self.behaviour(), updates)) for r in part]
         super().training_step(block, index)
         if returns:
             mean = sum(returns) / len(returns)
@@ -145,5 +135,5 @@ class SAC(Algorithm):
 
     def on_fit_end(self) -> None:
         """Keep the batches, once all steps are taken."""
-        if self.data.rows.count >= self.warmup + self.trainer.max_steps and self.trainer.is_global_zero:
-            self.data.write_store(Path(self.data.store), {"method": "SAC", **dict(self.hparams)})
+        if self.data.rows.count >= self.warmup + self.trainer.max_steps:
+            self.data.write_store(Path(self.data.store), {"method": "SAC", **self.provenance()})

@@ -1,7 +1,6 @@
 """Logs, while a method trains, whether its encoder reads rewards, and keeps the posteriors that show it."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,8 @@ from torch import Tensor
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm, under_every_task
 from mbml_lightning.data.relabelling import OracleRelabeller, RelabellingError
 from mbml_lightning.data.rows import Rows
+from mbml_lightning.evaluation.posteriors import load_posteriors
+from mbml_lightning.evaluation.results import ResultsError, replacing
 from mbml_lightning.evaluation.sensitivity import reward_sensitivity, rewards_followed
 from mbml_lightning.nets.task_encoder import product
 from mbml_lightning.types import Gaussian, Transitions
@@ -82,15 +83,22 @@ class RewardSensitivity(Callback):
 
     def save(self, when: Literal["before", "after"], own: Gaussian, swapped: Gaussian) -> None:
         """Replace this moment's posteriors in ``posteriors.npz``, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "posteriors.npz"
         arrays = {f"{when}_own": _numpy(own.mean), f"{when}_relabelled": _numpy(swapped.mean)}
         if when == "after" and path.exists():
-            with np.load(path, allow_pickle=False) as kept:
-                arrays |= {name: kept[name] for name in ("before_own", "before_relabelled") if name in kept}
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-        temporary.replace(path)
+            arrays |= before_training(path)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def before_training(path: Path) -> dict[str, np.ndarray]:
+    """The posteriors before training that a file of posteriors holds; none if it is damaged, which is said."""
+    try:
+        means = load_posteriors(path).get("before")
+    except ResultsError as error:
+        logging.getLogger(__name__).warning("%s: the posteriors before training are lost", error)
+        return {}
+    return {} if means is None else {"before_own": means.own, "before_relabelled": means.relabelled}
 
 
 def _numpy(x: Tensor) -> np.ndarray:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from mbml_lightning import ranks
 from mbml_lightning.algorithms.algorithm import Algorithm
-from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, check_made_by
 from mbml_lightning.data.relabelling import RelabellingError
 from mbml_lightning.data.relabelling_error import absolute_errors, truly_relabelled
 from mbml_lightning.nets.stacked import MLP
@@ -82,7 +82,8 @@ class TransitionEnsemble(Algorithm):
         self.probe: tuple[Transitions, Tensor] | None = None
         if self.target == "rewards" and self.num_tasks > 1:
             try:
-                self.probe = truly_relabelled(self.trainer.datamodule.rows, self.family.name)  # type: ignore[attr-defined]
+                rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
+                self.probe = truly_relabelled(rows, self.family.name, self.num_tasks)
             except RelabellingError as error:
                 logging.getLogger(__name__).info("errors of relabelling are not measured: %s", error)
 
@@ -92,22 +93,16 @@ class TransitionEnsemble(Algorithm):
         if self.probe is not None:
             t, truth = self.probe
             inputs = torch.cat([t.observations, t.actions], -1).flatten(0, 1)
-            rewards = self.ensemble(inputs).squeeze(-1).unflatten(-1, t.rewards.shape)
+            mine = self.ensemble(inputs).squeeze(-1).unflatten(-1, t.rewards.shape)
+            parts = ranks.gather(mine.cpu())[: len(ranks.first_ranks(self.num_tasks))]
+            rewards = torch.cat(parts, 1).to(truth.device)
             self.write(
                 {f"val/{name}": error for name, error in absolute_errors(rewards, truth, self.threshold).items()}
             )
 
-    # Checkpoints ------------------------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down what is predicted, too."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[CHECKPOINT_KEY]["target"] = self.target
-
-    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse one that predicts something else, too."""
-        super().check_checkpoint(checkpoint)
-        check_made_by(checkpoint, target=self.target)
+    def identity(self) -> dict[str, str]:
+        """What is predicted, too."""
+        return super().identity() | {"target": self.target}
 
     def policy(self) -> NoReturn:
         """An ensemble does not act.

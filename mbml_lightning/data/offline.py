@@ -9,6 +9,7 @@ from mbml_lightning import envs
 from mbml_lightning.data.rows import Rows, pack
 from mbml_lightning.data.store import Store, StoreError, read_store
 from mbml_lightning.data.ticks import Ticks, blocks
+from mbml_lightning.ranks import own_tasks
 
 
 class OfflineDataModule(L.LightningDataModule):
@@ -40,12 +41,16 @@ class OfflineDataModule(L.LightningDataModule):
             return
         family = envs.distribution(self.distribution)
         store = self.read(family)
-        packed = pack([dict(task.fields) for task in store.tasks[: len(family.tasks(self.split)[: self.num_tasks])]])
+        tasks = range(len(family.tasks(self.split)[: self.num_tasks]))
+        if self.trainer and getattr(self.trainer.lightning_module, "stacked", False):
+            tasks = own_tasks(len(tasks))  # of tasks that are learnt apart, a rank needs no others
+        packed = pack([dict(store.tasks[k].fields) for k in tasks])
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         self.digest = store.digest
         outcome_dim = family.unobserved_outcomes if "outcomes" in store.tasks[0].fields else 0
         count = store.meta["count"]
-        self.rows = Rows(packed.to(device), family.observation_dim, family.action_dim, count, outcome_dim)
+        dims = family.observation_dim, family.action_dim
+        self.rows = Rows(packed.to(device), *dims, count, outcome_dim, store.digest)
 
     def read(self, family: envs.TaskDistribution) -> Store:
         """The store, which fits the distribution and what was asked.

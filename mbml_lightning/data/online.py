@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mbml_lightning import envs
+from mbml_lightning import envs, ranks
 from mbml_lightning.data.replay_file import ReplayFile
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.data.store import StoreError, TaskRecord
@@ -18,6 +18,9 @@ from mbml_lightning.data.store_writing import write_store
 from mbml_lightning.data.ticks import Ticks, blocks
 from mbml_lightning.policies.threads import cores_for_physics
 from mbml_lightning.types import Policy, Transitions
+
+EPISODES = ("episode", "episode_return", "observations")
+"""What collection keeps of each task beside its environment."""
 
 
 def episode_returns(
@@ -62,7 +65,8 @@ class OnlineDataModule(L.LightningDataModule):
         super().__init__()
         self.store, self.interactions, self.capacity, self.seed = store, interactions, capacity, seed
         self.family = envs.distribution(distribution)
-        self.split, self.tasks = split, self.family.tasks(split)[:num_tasks]
+        self.split, self.num_tasks = split, num_tasks
+        self.num_tasks_in_all = len(self.family.tasks(split)[:num_tasks])
         self.digest: str | None = None
         self.collects = False  # validation acts without a replay
         self.replay = ReplayFile(Path(store).with_name("replay.f32"))
@@ -78,8 +82,9 @@ class OnlineDataModule(L.LightningDataModule):
             return
         if self.interactions > self.capacity:
             raise StoreError(f"data.interactions is {self.interactions}, but only {self.capacity} steps are collected")
-        k = len(self.tasks)
-        self.env = envs.make_vec_env(self.family.name, self.tasks, autoreset_mode=AutoresetMode.DISABLED)
+        self.own = ranks.own_tasks(self.num_tasks_in_all)
+        k, tasks = len(self.own), self.family.tasks(self.split)[self.own.start : self.own.stop]
+        self.env = envs.make_vec_env(self.family.name, tasks, autoreset_mode=AutoresetMode.DISABLED)
         family = self.family
         self.rows = Rows.empty(k, self.capacity, family.observation_dim, family.action_dim, family.unobserved_outcomes)
         if self.trainer:
@@ -91,9 +96,8 @@ class OnlineDataModule(L.LightningDataModule):
 
     def _reset(self, mask: np.ndarray) -> np.ndarray:
         """Begin new episodes where ``mask``; an episode's start depends on (seed, task, episode) alone."""
-        seeds = [
-            int(np.random.SeedSequence([self.seed, k, int(e)]).generate_state(1)[0]) for k, e in enumerate(self.episode)
-        ]
+        episodes = zip(self.own, self.episode.tolist(), strict=True)
+        seeds = [int(np.random.SeedSequence([self.seed, k, e]).generate_state(1)[0]) for k, e in episodes]
         self.episode += mask
         self.episode_return[mask] = 0
         return self.env.reset(seed=seeds, options={"reset_mask": mask})[0]
@@ -103,10 +107,11 @@ class OnlineDataModule(L.LightningDataModule):
     def collect(self, policy: Policy, steps: int) -> list[float]:
         """Take ``steps`` steps of every task; returns of the episodes that ended."""
         finished: list[float] = []
-        device = self.rows.packed.device
+        device, share = self.rows.packed.device, ranks.Share(self.num_tasks_in_all, self.own)
         for _ in range(steps):
             s = torch.as_tensor(self.observations, device=device).unsqueeze(1)
-            a = policy.act(s, None, torch.randn(len(s), 1, policy.noise_dim, device=device)).squeeze(1).cpu()
+            noise = share.randn((len(s), 1, policy.noise_dim), device)
+            a = policy.act(s, None, noise).squeeze(1).cpu()
             next_s, r, termination, truncation, _ = self.env.step(a.numpy())
             self._keep(a, next_s, r, termination, truncation)
             self.episode_return += r
@@ -125,18 +130,13 @@ class OnlineDataModule(L.LightningDataModule):
         self.rows.append(Transitions(*columns), outcomes)
 
     def write_store(self, folder: Path, collector: dict[str, Any]) -> None:
-        """Write the first ``interactions`` transitions of every task."""
-        rows = self.rows.packed[:, : self.interactions].cpu()
-        t = self.rows.unpack(rows)
-        fields = {name: getattr(t, name).numpy() for name in t._fields}
-        fields["terminations"] = fields["terminations"].astype(bool)
-        if self.rows.outcome_dim:
-            fields["outcomes"] = rows[..., -self.rows.outcome_dim :].numpy()
-        fields["truncations"] = self.truncations[:, : self.interactions].numpy()
-        records = [
-            task_record(k, task, {name: np.ascontiguousarray(f[k]) for name, f in fields.items()})
-            for k, task in enumerate(self.tasks)
-        ]
+        """Write the first ``interactions`` transitions of all ranks' tasks, as the replay's file holds them."""
+        self.keep_steps()
+        if ranks.rank():
+            return
+        whole = self.family.tasks(self.split)[: self.num_tasks]
+        steps = self.replay.steps(self.interactions, len(whole), self.rows.packed.shape[-1] + 1)
+        records = [task_record(k, task, self._fields(steps[:, k])) for k, task in enumerate(whole)]
         family = self.family
         write_store(
             folder,
@@ -148,19 +148,33 @@ class OnlineDataModule(L.LightningDataModule):
             overwrite=True,
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that collection needs to go on exactly; transitions go to the replay's file, not to the checkpoint."""
+    def _fields(self, steps: Float[np.ndarray, "N D"]) -> dict[str, np.ndarray]:
+        """The stored fields of one task from its rows and truncations."""
+        t = self.rows.unpack(torch.from_numpy(steps[:, :-1]))
+        fields = {name: np.ascontiguousarray(x.numpy()) for name, x in t._asdict().items()}
+        fields["terminations"] = fields["terminations"].astype(bool)
+        fields["truncations"] = steps[:, -1] > 0
+        if self.rows.outcome_dim:
+            fields["outcomes"] = np.ascontiguousarray(steps[:, -1 - self.rows.outcome_dim : -1])
+        return fields
+
+    def keep_steps(self) -> None:
+        """Bring all ranks' new steps to the replay's file, which rank 0 writes."""
         new = slice(self.replay.kept, self.rows.count)
         columns = (self.rows.packed[:, new].cpu(), self.truncations[:, new].unsqueeze(-1))
-        self.replay.append(torch.cat(columns, -1).transpose(0, 1))
-        return {
-            "steps": self.replay.kept,
-            "sha256": self.replay.digest,
-            "episode": torch.from_numpy(self.episode.copy()),
-            "episode_return": torch.from_numpy(self.episode_return.copy()),
-            "observations": torch.from_numpy(self.observations.copy()),
-            "env": {name: torch.from_numpy(np.array(value)) for name, value in self.env.get_state().items()},
-        }
+        parts = ranks.collect(torch.cat(columns, -1))[: len(ranks.first_ranks(self.num_tasks_in_all))]
+        if parts:
+            self.replay.append(torch.cat(parts).transpose(0, 1))
+        else:
+            self.replay.kept = self.rows.count
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that collection needs to go on exactly; transitions go to the replay's file, not to the checkpoint."""
+        self.keep_steps()
+        own = {name: getattr(self, name) for name in EPISODES} | self.env.get_state()
+        parts = ranks.collect(own)[: len(ranks.first_ranks(self.num_tasks_in_all))]
+        state = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in own if parts}
+        return {"steps": self.replay.kept, "sha256": self.replay.digest, "tasks": state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where ``state_dict`` was taken.
@@ -170,16 +184,16 @@ class OnlineDataModule(L.LightningDataModule):
         """
         if not self.collects:
             return
-        tasks, _, width = self.rows.packed.shape
+        width, mine = self.rows.packed.shape[-1] + 1, slice(self.own.start, self.own.stop)
         self.rows.count = 0
-        for steps in self.replay.read(state_dict["steps"], state_dict["sha256"], tasks, width + 1):
-            end = self.rows.count + len(steps)
-            self.rows.packed[:, self.rows.count : end] = steps[..., :-1].transpose(0, 1)
-            self.truncations[:, self.rows.count : end] = steps[..., -1].T > 0
+        for steps in self.replay.read(state_dict["steps"], state_dict["sha256"], self.num_tasks_in_all, width):
+            end, own_steps = self.rows.count + len(steps), steps[:, mine].transpose(0, 1)
+            self.rows.packed[:, self.rows.count : end] = own_steps[..., :-1]
+            self.truncations[:, self.rows.count : end] = own_steps[..., -1] > 0
             self.rows.count = end
-        self.episode, self.episode_return = (state_dict[x].numpy().copy() for x in ("episode", "episode_return"))
-        self.observations = state_dict["observations"].numpy().copy()
-        self.env.set_state({name: value.numpy() for name, value in state_dict["env"].items()})
+        own = {name: value.numpy()[mine].copy() for name, value in state_dict["tasks"].items()}
+        self.episode, self.episode_return, self.observations = (own.pop(name) for name in EPISODES)
+        self.env.set_state(own)
 
     def train_dataloader(self) -> Ticks:
         """One tick a block of updates."""

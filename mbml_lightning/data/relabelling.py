@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mbml_lightning import envs
-from mbml_lightning.data.checkpoints import CheckpointError, check_made_by, read_checkpoint
+from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError, check_data, check_made_by, read_checkpoint
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.nets.stacked import MLP
@@ -38,9 +38,13 @@ class Relabelled(NamedTuple):
 class Relabeller(ABC):
     """Gives contexts of every task the rewards, and maybe next states, of every other task."""
 
-    def prepare(self, rows: Rows, distribution: str) -> None:
-        """Load what relabelling needs for this distribution, to the device of ``rows``, once before training."""
-        return
+    def prepare(self, rows: Rows, distribution: str) -> dict[str, str]:
+        """Load what relabelling needs for this distribution, to the device of ``rows``, once before training.
+
+        Returns:
+            SHA-256 of the weights that it relabels with, by what they predict.
+        """
+        return {}
 
     @abstractmethod
     def __call__(self, contexts: Transitions, index: Int[Tensor, "K C"]) -> Relabelled:
@@ -109,19 +113,21 @@ class EnsembleRelabeller(Relabeller):
         self.members = members
         self.next_state_checkpoint, self.next_state_threshold = next_state_checkpoint, next_state_threshold
 
-    def prepare(self, rows: Rows, distribution: str) -> None:
+    def prepare(self, rows: Rows, distribution: str) -> dict[str, str]:
         """Load the ensembles and, if asked, relabel all rewards.
 
         Raises:
             CheckpointError: If a checkpoint holds no such ensemble of this distribution's tasks and dimensions.
         """
-        self.ensemble = load_ensemble(self.checkpoint, "rewards", rows, distribution, self.members)
+        self.ensemble, rewards = load_ensemble(self.checkpoint, "rewards", rows, distribution, self.members)
+        parents = {"rewards": rewards}
         if self.next_state_threshold is not None and self.next_state_checkpoint is not None:
-            target = "next_observations"
-            self.dynamics = load_ensemble(self.next_state_checkpoint, target, rows, distribution, self.members)
+            target, path = "next_observations", self.next_state_checkpoint
+            self.dynamics, parents[target] = load_ensemble(path, target, rows, distribution, self.members)
         if self.precompute:
             t = rows.unpack(rows.packed[:, : rows.count])
             self._table, self._trusted = self._predict(self.ensemble, self.threshold, t)
+        return parents
 
     @torch.no_grad()
     def _predict(self, ensemble: MLP, threshold: float, t: Transitions) -> tuple[Tensor, Tensor]:
@@ -146,14 +152,17 @@ class EnsembleRelabeller(Relabeller):
         return with_truth(Relabelled(rewards.squeeze(-1), kept, next_s), contexts)
 
 
-def load_ensemble(checkpoint: str, target: str, rows: Rows, distribution: str, members: int | None = None) -> MLP:
-    """The frozen networks of a `TransitionEnsemble`'s checkpoint, all or the first ``members``.
+def load_ensemble(
+    checkpoint: str, target: str, rows: Rows, distribution: str, members: int | None = None
+) -> tuple[MLP, str]:
+    """The frozen networks of a `TransitionEnsemble`'s checkpoint, all or the first ``members``, and their SHA-256.
 
     Raises:
-        CheckpointError: If it predicts something else, or is of other tasks or dimensions.
+        CheckpointError: If it predicts something else, or is of other data, tasks or dimensions.
     """
     content = read_checkpoint(checkpoint)
     check_made_by(content, method="TransitionEnsemble", distribution=distribution, target=target)
+    check_data(content, rows.digest)
     ensemble = MLP.from_state_dict(content["state_dict"], "ensemble.")
     if ensemble.members[1:] != rows.packed.shape[:1] or ensemble.sizes[0] != rows.observation_dim + rows.action_dim:
         raise CheckpointError(f"{checkpoint}: other tasks or dimensions than the data: train again")
@@ -161,13 +170,13 @@ def load_ensemble(checkpoint: str, target: str, rows: Rows, distribution: str, m
         if not 1 <= members <= ensemble.members[0]:
             raise CheckpointError(f"{checkpoint}: has {ensemble.members[0]} members, relabeller.members is {members}")
         ensemble = MLP.from_state_dict({name: weight[:members] for name, weight in ensemble.state_dict().items()})
-    return ensemble.to(rows.packed.device).requires_grad_(False)
+    return ensemble.to(rows.packed.device).requires_grad_(False), content[CHECKPOINT_KEY]["weights"]
 
 
 class OracleRelabeller(Relabeller):
     """Relabelling by the true reward functions: what perfect ensembles would give."""
 
-    def prepare(self, rows: Rows, distribution: str) -> None:
+    def prepare(self, rows: Rows, distribution: str) -> dict[str, str]:
         """Ask every training task for the rewards of all stored transitions.
 
         Raises:
@@ -182,6 +191,7 @@ class OracleRelabeller(Relabeller):
             actions = t.actions.double().numpy()
             rewards = family.reward(tasks.reshape(len(tasks), 1, *tasks.shape[1:]), actions, outcomes)
             self._table[:, j] = torch.as_tensor(rewards)
+        return {}
 
     def __call__(self, contexts: Transitions, index: Int[Tensor, "K C"]) -> Relabelled:
         """True rewards of the contexts under every task."""

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from errno import ENOENT
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,10 @@ class ReplayFile:
         self._hash.update(numbers.data)
         self.kept += len(numbers)
 
+    def steps(self, count: int, tasks: int, width: int) -> Float[np.ndarray, "T K D"]:
+        """A map of the first ``count`` steps, which were kept."""
+        return np.memmap(self.path, NUMBERS, "c", shape=(count, tasks, width))
+
     def read(self, count: int, digest: str, tasks: int, width: int) -> Iterator[Float[Tensor, "T K D"]]:
         """The first ``count`` steps in chunks; appending goes on after them.
 
@@ -63,6 +68,8 @@ class ReplayFile:
         self.kept, self._hash = 0, hashlib.sha256()
         remedy = "the checkpoint beside it belongs to other steps; collect anew"
         try:
+            if not self.path.is_file():  # a pipe would be waited for
+                raise FileNotFoundError(ENOENT, "no such file")
             with self.path.open("rb") as file:
                 while self.kept < count:
                     steps = min(count - self.kept, max(1, CHUNK // (tasks * width)))

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mbml_lightning.ranks import Share
 from mbml_lightning.types import TaskBatch, Transitions
 
 
@@ -20,6 +21,7 @@ class Rows:
         action_dim: Dimensions of a.
         count: How many rows of each task are filled.
         outcome_dim: Last columns that hold what the simulation measured, where s' does not tell it; else 0.
+        digest: SHA-256 of the store that they are from.
     """
 
     packed: Float[Tensor, "K N D"]
@@ -27,6 +29,7 @@ class Rows:
     action_dim: int
     count: int
     outcome_dim: int = 0
+    digest: str | None = None
 
     @classmethod
     def empty(cls, tasks: int, capacity: int, observation_dim: int, action_dim: int, outcome_dim: int = 0) -> "Rows":
@@ -61,25 +64,33 @@ class Rows:
     def select(self, index: Int[Tensor, "K C"]) -> "Rows":
         """Some rows of every task, in the order of ``index``."""
         packed = self.packed.gather(1, index.unsqueeze(-1).expand(-1, -1, self.packed.shape[-1]))
-        return Rows(packed, self.observation_dim, self.action_dim, index.shape[1], self.outcome_dim)
+        return Rows(packed, self.observation_dim, self.action_dim, index.shape[1], self.outcome_dim, self.digest)
 
-    def draw(self, generator: torch.Generator, batch_size: int, context_size: int = 0) -> TaskBatch:
+    def draw(
+        self, generator: torch.Generator, batch_size: int, context_size: int = 0, share: Share | None = None
+    ) -> TaskBatch:
         """Rows of every task, uniformly with replacement: one gather for the batch and the contexts.
 
         Args:
             generator: Draws the indices; on the device of the rows.
             batch_size: Transitions a task to learn from (B).
             context_size: Transitions a task to infer the task from (C).
+            share: What of the batch this rank needs: some tasks, which are all that is packed here, or some of the
+                transitions; contexts are never parted.
         """
         tasks, capacity, width = self.packed.shape
-        device = self.packed.device
-        index = torch.randint(self.count, (tasks, batch_size + context_size), generator=generator, device=device)
+        device, share = self.packed.device, share or Share(tasks, range(tasks))
+        size = (share.num_tasks, batch_size + context_size)
+        index = torch.randint(self.count, size, generator=generator, device=device)
+        if not share.is_whole:
+            mine, contexts = index[share.task_slice].split([batch_size, context_size], 1)
+            index = torch.cat([mine[:, share.rows(batch_size)], contexts], 1)
+            batch_size = index.shape[1] - context_size
         flat = (index + capacity * torch.arange(tasks, device=device).unsqueeze(-1)).flatten()
         rows = self.packed.view(-1, width).index_select(0, flat).view(tasks, -1, width)
         if not context_size:
             return TaskBatch(self.unpack(rows))
-        contexts = self.unpack(rows[:, batch_size:])
-        return TaskBatch(self.unpack(rows[:, :batch_size]), contexts, index[:, batch_size:])
+        return TaskBatch(self.unpack(rows[:, :batch_size]), self.unpack(rows[:, batch_size:]), index[:, batch_size:])
 
 
 def pack(fields: list[dict[str, np.ndarray]]) -> Float[Tensor, "K N D"]:

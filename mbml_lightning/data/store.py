@@ -45,13 +45,22 @@ SCHEMA = 1
 META = "meta.json"
 SHARED = {"schema": int, "env_id": str, "distribution": str, "split": str, "task_count": int, "collector": dict}
 OWN = {"task_index": int, "task": list, "task_collector": dict, "count": int, "fields": dict, "sha256": str}
+DATA = ("env_id", "distribution", "split", "task", "fields")  # what data are, whoever collected them
 ROWS = 1 << 14  # rows checked at once, so that a store larger than the memory can be read
+LONGEST = 1000  # characters of an error's line
 REWRITE = "correct it and write the store anew"
 RESTORE = "copy the whole store again from its source, or collect it anew"
 
 
 class StoreError(ValueError):
-    """A store that cannot be written or trusted: one line that names the file, the field and the remedy."""
+    """A store that cannot be written or trusted: one line that names the file, the field and the remedy.
+
+    What it quotes may be anything: what is unprintable is escaped, and the middle of what is long left out.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Store:
         root: Folder of the store.
         meta: What all tasks share: the keys of ``SHARED``, ``count`` (N), ``observation_dim`` (S), ``action_dim`` (A).
         tasks: The K tasks in their order.
-        digest: One SHA-256 over all metas, and so over all fields: what a checkpoint records of its data.
+        digest: One SHA-256 over all tasks and fields, whoever collected them: what a checkpoint records of its data.
     """
 
     root: Path
@@ -167,7 +176,7 @@ def read_store(
             given = f"distribution is {made!r}, not {distribution!r}; give the store of that distribution"
             raise StoreError(f"{folders[0] / META}: {given}")
         tasks = [_read_task(folder, meta, sizes, verify) for folder, meta in zip(folders, metas, strict=True)]
-    digest = hashlib.sha256("".join(meta["sha256"] for meta in metas).encode()).hexdigest()
+        digest = meta_hash({"tasks": [{key: meta[key] for key in DATA} for meta in metas]})
     shared |= {"count": sizes["N"], "observation_dim": sizes["S"], "action_dim": sizes["A"]}
     return Store(root, shared, tasks, digest)
 

@@ -1,8 +1,5 @@
 """Online evaluation as a Lightning callback: every rank acts on its share of the tasks, all know the scores."""
 
-import importlib.metadata
-import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +10,10 @@ from typing import Any, Protocol, cast, runtime_checkable
 import lightning as L
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
+from mbml_lightning import ranks, stop
+from mbml_lightning.data.provenance import made_by
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.evaluation.adaptation import Adaptation, AdaptationProtocol, Chunk, adapt
 from mbml_lightning.evaluation.contexts import begin, needed_actors, read_collectors
@@ -31,8 +29,6 @@ from mbml_lightning.nets.stacked import MLP
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.types import Policy
 
-PACKAGES = ("mbml-lightning", "torch", "lightning", "mujoco", "gymnasium", "numpy")
-
 
 @runtime_checkable
 class Evaluated(Protocol):
@@ -46,6 +42,15 @@ class Evaluated(Protocol):
     num_tasks: int
     global_step: int
     trained_updates: int
+    share: ranks.Share
+
+    def weights_digest(self) -> str:
+        """SHA-256 of the weights, asked on all ranks together."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """What the weights are of."""
+        ...
 
     def policy(self) -> Policy:
         """How it acts."""
@@ -97,6 +102,9 @@ class OnlineEvaluation(Callback):
         self.trials, self.trials_while_training = trials, trials_while_training or trials
         self.protocols, self.uncounted, self.paths = list(dict.fromkeys(protocols)), uncounted, collectors or {}
         self.collectors: dict[str, MLP] = {}
+        self.made_of: dict[str, str] = {}  # SHA-256 of the weights that collect contexts
+        self.evaluated_at: int | None = None  # the step of the last whole evaluation
+        self.left_at: int | None = None  # the step whose evaluation a signal ended
         self.check()
 
     def check(self) -> None:
@@ -112,33 +120,92 @@ class OnlineEvaluation(Callback):
             given = self.protocol.context_episodes
             raise ResultsError(f"evaluation.context_episodes is {given}, but must be at least 1")
 
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint of a run that goes on."""
+        return {"left_at": self.left_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on."""
+        self.left_at = state_dict["left_at"]
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Read who collects contexts, before anything is acted."""
         method = cast(Evaluated, pl_module)
         for split, tasks in needed_actors(self.protocols_of(method), self.tasks(method)).items():
-            self.collectors[split] = read_collectors(self.paths.get(split), split, method.family.name, tasks)
+            found = read_collectors(self.paths.get(split), split, method.family.name, tasks)
+            self.collectors[split], self.made_of[f"collectors.{split}"] = found
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Act, gather, log and save, one protocol after the other."""
-        if not self.splits or trainer.sanity_checking:
-            return
+        """Evaluate, unless Lightning only tries whether validation works."""
+        if self.splits and not trainer.sanity_checking:
+            self.evaluate(trainer, pl_module)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Make up for an evaluation that a signal ended."""
+        if self.left_at == trainer.global_step:
+            self.evaluate(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The last weights are always evaluated, if any are."""
+        if self.ends_with_evaluation(trainer) and self.evaluated_at != trainer.global_step:
+            self.evaluate(trainer, pl_module)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Also where the updates were done before, and a signal ended their evaluation."""
+        if self.ends_with_evaluation(trainer):
+            weights = cast(Evaluated, pl_module).weights_digest()
+            if not ranks.gather(self.is_evaluated(pl_module, weights))[0]:
+                self.evaluate(trainer, pl_module)
+
+    def ends_with_evaluation(self, trainer: L.Trainer) -> bool:
+        """Whether a finished training is evaluated, and may be now."""
+        finished = trainer.global_step >= trainer.max_steps and stop.asked() is None
+        return bool(self.splits) and finished and trainer.enable_validation
+
+    def is_evaluated(self, pl_module: L.LightningModule, weights: str) -> bool:
+        """Whether the folder has a whole evaluation of these weights."""
+        last = self.protocols_of(cast(Evaluated, pl_module))[-1]
+        try:
+            kept = Evaluation.load(self.folder / file_name("evaluation.json", last))
+        except ResultsError:
+            return False
+        return kept.made_of.get("weights") == weights and kept.trials == self.trials
+
+    def evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Act, gather, log and save, one protocol after the other, until a signal asks to stop."""
         method = cast(Evaluated, pl_module)
         training = trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
         self.protocol = replace(self.protocol, trials=self.trials_while_training if training else self.trials)
-        protocols = self.protocols_of(method)
-        for name in protocols:
+        weights = method.weights_digest()
+        for name in self.protocols_of(method):
             started = time.perf_counter()
-            chunks = list(self.chunks(method))[trainer.global_rank :: trainer.world_size]
-            mine = [(chunk, self.act(name, method, chunk, pl_module.device)) for chunk in chunks]
-            results = merge(gather(mine, trainer.world_size))
-            scores = self.scores(name, results)
-            if name == (PROTOCOLS[0] if PROTOCOLS[0] in protocols else protocols[0]):
-                scores["val/return"] = self.score(results.get("test", next(iter(results.values()))))
-            for key, value in scores.items():
-                pl_module.log(key, value, prog_bar=key == "val/return", logger=False, batch_size=1)
+            results = self.results(name, method, pl_module.device)
+            self.left_at = None if results else trainer.global_step
+            if not results:
+                return
+            if trainer.validating:
+                self.log_scores(pl_module, name, results)
             if trainer.is_global_zero:
                 self.log_tasks(trainer, method, name, results)
-                self.save(method, name, results, time.perf_counter() - started)
+                self.save(method, name, results, weights, time.perf_counter() - started)
+        self.evaluated_at = trainer.global_step
+
+    def results(self, name: str, method: Evaluated, device: torch.device) -> dict[str, Adaptation]:
+        """What all ranks acted under the protocol ``name``, by split; nothing if one of them was asked to stop."""
+        mine = []
+        for chunk in self.own_chunks(method):
+            if stop.asked() is None:
+                mine.append((chunk, self.act(name, method, chunk, device)))
+        parts = ranks.gather((mine, stop.asked() is not None))
+        return {} if any(stopped for _, stopped in parts) else merge([item for part, _ in parts for item in part])
+
+    def log_scores(self, pl_module: L.LightningModule, name: str, results: dict[str, Adaptation]) -> None:
+        """To Lightning: for the bar, and for callbacks that choose by a score."""
+        scores, protocols = self.scores(name, results), self.protocols_of(cast(Evaluated, pl_module))
+        if name == (PROTOCOLS[0] if PROTOCOLS[0] in protocols else protocols[0]):
+            scores["val/return"] = self.score(results.get("test", next(iter(results.values()))))
+        for key, value in scores.items():
+            pl_module.log(key, value, prog_bar=key == "val/return", logger=False, batch_size=1)
 
     def act(self, name: str, method: Evaluated, chunk: Chunk, device: torch.device) -> Adaptation:
         """The trials of a chunk under the protocol ``name``."""
@@ -156,14 +223,21 @@ class OnlineEvaluation(Callback):
         unseen = {split: len(module.family.tasks(split)[: self.unseen_tasks]) for split in self.splits}
         return {split: module.num_tasks if split == "train" else count for split, count in unseen.items()}
 
+    def own_chunks(self, module: Evaluated) -> list[Chunk]:
+        """The chunks of this rank: all those of its tasks, if it has tasks of its own, or every so many of all."""
+        if len(module.share.tasks) == module.num_tasks:
+            return list(self.chunks(module))[ranks.rank() :: ranks.world_size()]
+        return list(self.chunks(module)) if ranks.rank() in ranks.first_ranks(module.num_tasks) else []
+
     def chunks(self, module: Evaluated) -> Iterator[Chunk]:
-        """All (task, trial) pairs, in parts of about ``copies``."""
+        """All (task, trial) pairs that this rank could act, in parts of about ``copies``."""
         trials = range(self.protocol.trials)
         for split, count in self.tasks(module).items():
             tasks = range(count)
             if module.stacked:  # a stack acts with all its members at once
                 size = max(1, self.copies // count)
-                yield from (Chunk(split, tasks, trials[i : i + size]) for i in range(0, len(trials), size))
+                own = module.share.tasks
+                yield from (Chunk(split, own, trials[i : i + size]) for i in range(0, len(trials), size))
             else:
                 size = max(1, self.copies // len(trials))
                 yield from (Chunk(split, tasks[i : i + size], trials) for i in range(0, count, size))
@@ -187,9 +261,9 @@ class OnlineEvaluation(Callback):
             logger.log_metrics(values, step=module.trained_updates)
             logger.save()
 
-    def save(self, module: Evaluated, name: str, results: dict[str, Adaptation], seconds: float) -> None:
+    def save(self, module: Evaluated, name: str, results: dict[str, Adaptation], weights: str, seconds: float) -> None:
         """Write the protocol's ``evaluation.json`` and ``trajectories.npz``."""
-        family, protocol = module.family, self.protocol
+        family, protocol, made = module.family, self.protocol, module.provenance()
         splits = {
             split: Split(family.tasks(split)[: len(result.returns)].tolist(), result.returns)
             for split, result in results.items()
@@ -207,20 +281,12 @@ class OnlineEvaluation(Callback):
             trials=protocol.trials,
             splits=splits,
             made_by=made_by() | {"wall_clock": {"evaluation": round(seconds, 3)}},
+            made_of={"weights": weights} | self.made_of | {name: made[name] for name in ("data", "parents", "config")},
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         evaluation.save(self.folder / file_name("evaluation.json", name))
         paths = {split: result.observations for split, result in results.items()}
         save_trajectories(self.folder / file_name("trajectories.npz", name), paths)
-
-
-def gather(mine: list[Any], world_size: int) -> list[Any]:
-    """The lists of all ranks in one, in one message after the last rollout."""
-    if world_size == 1:
-        return mine
-    parts: list[list[Any]] = [[] for _ in range(world_size)]
-    dist.all_gather_object(parts, mine)
-    return [item for part in parts for item in part]
 
 
 def merge(items: list[tuple[Chunk, Adaptation]]) -> dict[str, Adaptation]:
@@ -232,13 +298,3 @@ def merge(items: list[tuple[Chunk, Adaptation]]) -> dict[str, Adaptation]:
         returns = np.concatenate([np.concatenate([r.returns for r in row], 1) for row in rows])
         merged[split] = Adaptation(returns, np.concatenate([row[0].observations for row in rows]))
     return merged
-
-
-def made_by() -> dict[str, Any]:
-    """What made a result: versions, machine and command."""
-    return {
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
-        "command": " ".join(["mbml", *sys.argv[1:]]),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
-    }

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mbml_lightning.data.checkpoints import CheckpointError, check_made_by, read_checkpoint
+from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError, check_made_by, read_checkpoint
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.evaluation.adaptation import (
     PRIOR,
@@ -57,8 +57,8 @@ def needed_actors(protocols: Sequence[str], tasks: Mapping[str, int]) -> dict[st
     return needed
 
 
-def read_collectors(path: str | None, split: str, distribution: str, tasks: int) -> MLP:
-    """The networks of the actors of the SAC that was trained on the tasks of ``split``, one a task.
+def read_collectors(path: str | None, split: str, distribution: str, tasks: int) -> tuple[MLP, str]:
+    """The actors of the SAC that was trained on the tasks of ``split``, one network a task, and their SHA-256.
 
     Raises:
         CheckpointError: If there are none, or they are of another method, distribution or split, or of fewer tasks.
@@ -69,12 +69,12 @@ def read_collectors(path: str | None, split: str, distribution: str, tasks: int)
         raise CheckpointError(f"{path}: no checkpoint of SAC on the {split} tasks, which collects contexts: {remedy}")
     checkpoint = read_checkpoint(path)
     check_made_by(checkpoint, method="SAC", distribution=distribution)
-    trained_on = checkpoint.get("hyper_parameters", {}).get("split", "train")
+    trained_on = checkpoint[CHECKPOINT_KEY]["split"]
     stack = MLP.from_state_dict(checkpoint["state_dict"], "actor.mlp.")
     if trained_on != split or stack.members[0] < tasks:
         found = f"{stack.members[0]} {trained_on} tasks"
         raise CheckpointError(f"{path}: SAC's actors of {found}, {tasks} {split} tasks are needed: {remedy}")
-    return stack
+    return stack, checkpoint[CHECKPOINT_KEY]["weights"]
 
 
 def collector(stack: MLP, members: Int[Tensor, "K B"], device: torch.device | None = None) -> MemberPolicy:

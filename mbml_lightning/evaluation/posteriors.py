@@ -1,14 +1,12 @@
 """Posterior means of contexts before and after training, the file ``posteriors.npz`` of a run."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from mbml_lightning.evaluation.results import ResultsError
+from mbml_lightning.evaluation.results import ResultsError, read_arrays
 
 AXES = {"own": 3, "relabelled": 4}
 
@@ -31,14 +29,12 @@ def load_posteriors(path: Path) -> dict[str, Means]:
     Raises:
         ResultsError: The file cannot be read, or an array is missing, not finite or of another shape.
     """
+    arrays = read_arrays(path)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            moments = [when for when in ("before", "after") if f"{when}_own" in arrays]
-            read = {when: Means(*(arrays[f"{when}_{kind}"] for kind in AXES)) for when in moments}
+        moments = [when for when in ("before", "after") if f"{when}_own" in arrays]
+        read = {when: Means(*(arrays[f"{when}_{kind}"] for kind in AXES)) for when in moments}
     except KeyError as error:
         raise ResultsError(f"{path}: an array is missing ({error.args[0]}); train again") from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ResultsError(f"{path}: cannot be read ({error}); train again") from None
     for when, means in read.items():
         _check(path, when, means)
     return read

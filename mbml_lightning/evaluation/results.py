@@ -1,9 +1,11 @@
 """What an evaluation leaves on disk: the returns and some trajectories, checked when they are read."""
 
+import hashlib
 import json
-import os
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -11,7 +13,7 @@ from typing import Any, get_origin, get_type_hints
 import numpy as np
 from jaxtyping import Float
 
-SCHEMA = 1
+SCHEMA = 2
 SPLITS = ("train", "test", "ood")
 PROTOCOLS = ("prior-online", "offline-own", "offline-other", "random-first")
 
@@ -26,15 +28,29 @@ def file_name(name: str, protocol: str) -> str:
     return name if protocol == PROTOCOLS[0] else f"{stem}-{protocol}{dot}{ending}"
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write a file under, which is then renamed: it is written whole or not at all.
+
+    Raises:
+        ResultsError: It cannot be written; the file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        reason = f"cannot be written ({error.strerror or error})"
+        raise ResultsError(f"{path}: {reason}; free disk space or correct the permissions, then try again") from error
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file or nothing: under a temporary name first, then renamed."""
-    temporary = _temporary(path)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{os.getpid()}.{path.name}")
+    """Write a whole text file or nothing."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +84,10 @@ class Evaluation:
         uncounted: First episodes of a trial that the score leaves out.
         trials: Independent repetitions on every task, each from the prior.
         splits: By the names ``train`` and ``test``; a method that knows only its own tasks has no ``test``.
-        made_by: What else is worth knowing (versions, command, digests). The report reads ``wall_clock``, a
-            dict of seconds by phase, of which ``training`` stands in its table.
+        made_by: What else is worth knowing (versions, command). The report reads ``wall_clock``, a dict of seconds by
+            phase, of which ``training`` stands in its table.
+        made_of: SHA-256 of the ``weights`` that acted, of the ``data`` and ``parents`` that they were learned from,
+            and of the actors that collected contexts; the whole configuration (``config``).
 
     Raises:
         ResultsError: A count, a shape or a return is impossible.
@@ -87,6 +105,7 @@ class Evaluation:
     trials: int
     splits: dict[str, Split]
     made_by: dict[str, Any] = field(default_factory=dict)
+    made_of: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, least in {"seed": 0, "step": 0, "horizon": 1, "episodes": 1, "uncounted": 0, "trials": 1}.items():
@@ -118,6 +137,7 @@ class Evaluation:
         content["splits"] = {
             name: {"tasks": split.tasks, "returns": split.returns.tolist()} for name, split in self.splits.items()
         }
+        content["sha256"] = sha256_of(content)
         write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     @classmethod
@@ -128,10 +148,12 @@ class Evaluation:
             ResultsError: The file cannot be read, has another schema, or a field is missing or impossible.
         """
         try:
+            if not path.is_file():  # a pipe would be waited for
+                raise OSError("no such file")
             return cls._from_json(json.loads(path.read_text(encoding="utf-8")))
         except ResultsError as error:
             raise ResultsError(f"{path}: {error}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ResultsError(f"{path}: cannot be read ({error}); evaluate again") from None
 
     @classmethod
@@ -139,12 +161,20 @@ class Evaluation:
         schema = content.get("schema") if isinstance(content, dict) else None
         if schema != SCHEMA:
             raise ResultsError(f"schema is {schema}, but this version reads {SCHEMA} only; evaluate again")
+        if content.get("sha256") != sha256_of(content):
+            raise ResultsError("its content is not that of its SHA-256: it was damaged or changed; evaluate again")
         for name, hint in get_type_hints(cls).items():
             kind = get_origin(hint) or hint
             if type(content.get(name)) is not kind:
                 raise ResultsError(f"field {name} is missing or not of type {kind.__name__}; evaluate again")
         splits = {name: _split(name, value) for name, value in content["splits"].items()}
         return cls(**{f.name: content[f.name] for f in fields(cls)} | {"splits": splits})
+
+
+def sha256_of(content: dict[str, Any]) -> str:
+    """SHA-256 of everything else in the file, however it is spaced."""
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _split(name: str, content: Any) -> Split:
@@ -160,9 +190,23 @@ def _split(name: str, content: Any) -> Split:
 
 def save_trajectories(path: Path, trajectories: dict[str, Float[np.ndarray, "tasks episodes T S"]]) -> None:
     """Write ``trajectories.npz``, whole or not at all: by split the observations of every task's first trial."""
-    temporary = _temporary(path)
-    np.savez_compressed(temporary, **{name: array.astype(np.float32) for name, array in trajectories.items()})  # type: ignore[arg-type]
-    temporary.replace(path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **{name: array.astype(np.float32) for name, array in trajectories.items()})  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an ``.npz``, none of them unpickled.
+
+    Raises:
+        ResultsError: The file cannot be read.
+    """
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("no such file")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ResultsError(f"{path}: cannot be read ({error}); run again what writes it") from None
 
 
 def load_trajectories(path: Path, evaluation: Evaluation) -> dict[str, Float[np.ndarray, "tasks episodes T S"]]:
@@ -171,11 +215,7 @@ def load_trajectories(path: Path, evaluation: Evaluation) -> dict[str, Float[np.
     Raises:
         ResultsError: The file cannot be read, or is not of this evaluation's tasks and episodes.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            trajectories = {name: arrays[name] for name in arrays.files if name in evaluation.splits}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ResultsError(f"{path}: cannot be read ({error}); evaluate again") from None
+    trajectories = {name: array for name, array in read_arrays(path).items() if name in evaluation.splits}
     for name, array in trajectories.items():
         expected = (len(evaluation.splits[name].tasks), evaluation.episodes)
         if array.ndim != 4 or array.shape[:2] != expected or array.dtype.kind != "f":

@@ -13,7 +13,7 @@ from torch.optim import Adam
 from mbml_lightning.algorithms import BCQ, MBML, contextual, mbml
 from mbml_lightning.algorithms.contextual import draw_rows, sample_rows, under_every_task
 from mbml_lightning.algorithms.mbml import Teachers, load_teachers
-from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError
+from mbml_lightning.data.checkpoints import CheckpointError, content_hash, seal
 from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, Relabeller, with_truth
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.nets.stacked import MLP
@@ -402,35 +402,36 @@ def test_hooks_with_parameters_learn_too(student, batch) -> None:
 
 
 def test_teachers_of_a_checkpoint_are_frozen_and_value_by_the_first_critic(teachers, tmp_path) -> None:
-    checkpoint = {
-        "state_dict": teachers.state_dict(),
-        "hyper_parameters": dict(teachers.hparams),
-        CHECKPOINT_KEY: {"method": "BCQ", "distribution": "UmazeGoalM"},
-    }
+    checkpoint = {"state_dict": teachers.state_dict(), "hyper_parameters": dict(teachers.hparams)}
+    seal(checkpoint, {"method": "BCQ", "distribution": "UmazeGoalM", "data": "of the store"})
     torch.save(checkpoint, tmp_path / "bcq.ckpt")
-    loaded = load_teachers(str(tmp_path / "bcq.ckpt"), "UmazeGoalM", torch.device("cpu"))
+    loaded, digest = load_teachers(str(tmp_path / "bcq.ckpt"), "UmazeGoalM", "of the store", torch.device("cpu"))
+    assert digest == content_hash(teachers.state_dict())
     s, a, nu = torch.randn(K, B, S), torch.randn(K, B, A), torch.randn(K, B, L)
     assert torch.equal(loaded.q(s, a), teachers.q(s, a)[0])
     assert torch.equal(loaded.generator(s, nu), teachers.generator(s, nu))
     assert torch.equal(loaded.perturbation(s, a), teachers.perturbation(s, a))
     assert not any(x.requires_grad for x in (loaded.q(s, a), loaded.generator(s, nu), loaded.perturbation(s, a)))
     with pytest.raises(CheckpointError, match="PointGoal"):
-        load_teachers(str(tmp_path / "bcq.ckpt"), "PointGoal", torch.device("cpu"))
+        load_teachers(str(tmp_path / "bcq.ckpt"), "PointGoal", "of the store", torch.device("cpu"))
+    with pytest.raises(CheckpointError, match="other data"):
+        load_teachers(str(tmp_path / "bcq.ckpt"), "UmazeGoalM", "another", torch.device("cpu"))
 
 
 @pytest.mark.parametrize("standardise", [False, True])
 def test_fitting_begins_with_teachers_relabeller_and_standardised_contexts(
     student, monkeypatch: pytest.MonkeyPatch, standardise: bool
 ) -> None:
-    prepared, rows = [], Rows(5 + torch.randn(K, 50, 2 * S + A + 2), S, A, 50)
+    prepared, rows = [], Rows(5 + torch.randn(K, 50, 2 * S + A + 2), S, A, 50, digest="of the store")
     scripted = Scripted(0.5)
-    monkeypatch.setattr(Scripted, "prepare", lambda self, rows, distribution: prepared.append(rows))
-    monkeypatch.setattr(mbml, "load_teachers", lambda *arguments: arguments)
+    monkeypatch.setattr(Scripted, "prepare", lambda self, rows, distribution: prepared.append(rows) or {"rewards": "r"})
+    monkeypatch.setattr(mbml, "load_teachers", lambda *arguments: (arguments, "t"))
     model = student(relabeller=scripted, standardise_context=standardise)
     model.trainer.datamodule = SimpleNamespace(rows=rows)
     model.on_fit_start()
     assert prepared == [rows]
-    assert model.teachers == ("unused", "UmazeGoalM", torch.device("cpu"))
+    assert model.teachers == ("unused", "UmazeGoalM", "of the store", torch.device("cpu"))
+    assert model.parents == {"teachers": "t", "rewards": "r"}
     inputs = rows.packed[..., :-1].flatten(0, 1)
     torch.testing.assert_close(model.encoder.shift, inputs.mean(0) if standardise else torch.zeros(2 * S + A + 1))
     torch.testing.assert_close(model.encoder.spread, inputs.std(0) if standardise else torch.ones(2 * S + A + 1))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mbml_lightning import envs
-from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError
+from mbml_lightning.data.checkpoints import CheckpointError, seal
 from mbml_lightning.data.relabelling import (
     EnsembleRelabeller,
     OracleRelabeller,
@@ -25,6 +25,7 @@ from mbml_lightning.nets.stacked import MLP
 from mbml_lightning.types import Transitions
 
 E, K, N, C, S, A = 4, 3, 50, 6, 4, 2
+DATA = "SHA-256 of the store"
 
 
 @pytest.fixture(autouse=True)
@@ -55,13 +56,15 @@ def dynamics() -> MLP:
 @pytest.fixture
 def rows() -> Rows:
     """Of which the last three are not filled."""
-    return Rows(torch.randn(K, N + 3, 2 * S + A + 2), S, A, N)
+    return Rows(torch.randn(K, N + 3, 2 * S + A + 2), S, A, N, digest=DATA)
 
 
 def checkpoint(ensemble: MLP, target: str, folder: Path) -> str:
     state = {f"ensemble.{name}": x for name, x in ensemble.state_dict().items()}
     made = {"method": "TransitionEnsemble", "distribution": "UmazeGoalM", "target": target}
-    torch.save({"state_dict": state, CHECKPOINT_KEY: made}, folder / f"{target}.ckpt")
+    content = {"state_dict": state}
+    seal(content, made | {"data": DATA})
+    torch.save(content, folder / f"{target}.ckpt")
     return str(folder / f"{target}.ckpt")
 
 
@@ -158,7 +161,11 @@ def test_ensembles_of_something_else_are_refused(ensemble: MLP, dynamics: MLP, r
         EnsembleRelabeller(wrong, 1.0).prepare(rows, "UmazeGoalM")
     with pytest.raises(CheckpointError, match="other tasks or dimensions"):
         EnsembleRelabeller(checkpoint(ensemble, "rewards", tmp_path), 1.0).prepare(
-            Rows(rows.packed[1:], S, A, N), "UmazeGoalM"
+            Rows(rows.packed[1:], S, A, N, digest=DATA), "UmazeGoalM"
+        )
+    with pytest.raises(CheckpointError, match="was trained on other data"):
+        EnsembleRelabeller(checkpoint(ensemble, "rewards", tmp_path), 1.0).prepare(
+            Rows(rows.packed, S, A, N, digest="another"), "UmazeGoalM"
         )
 
 

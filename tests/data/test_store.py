@@ -134,9 +134,10 @@ def test_files_are_numpys_and_hashed_whole(root: Path) -> None:
 
 def test_digest_is_that_of_the_content(tmp_path: Path) -> None:
     written = [record(index) for index in range(K)]
-    same = {read_store(write(tmp_path / name)).digest for name in "ab"}
+    paths = [write(tmp_path / "a"), write(tmp_path / "b"), write(tmp_path / "f", collector={**COLLECTOR, "seed": 1})]
+    same = {read_store(path).digest for path in paths}
     other_data = write(tmp_path / "c", [*written[:2], record(2, seed=1)])
-    other_meta = write(tmp_path / "d", collector={**COLLECTOR, "seed": 1})
+    other_meta = write(tmp_path / "d", split="test")
     other_order = write(tmp_path / "e", [TaskRecord(K - 1 - r.task_index, r.task, r.fields) for r in written])
     digests = same | {read_store(path).digest for path in (other_data, other_meta, other_order)}
     assert len(same) == 1

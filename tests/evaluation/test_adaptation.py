@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from mbml_lightning.algorithms import BCQ
+from mbml_lightning.algorithms.task_sharding import keep_tasks
 from mbml_lightning.envs import distribution
 from mbml_lightning.evaluation.adaptation import (
     AdaptationProtocol,
@@ -193,3 +195,15 @@ def test_episodes_that_end_early_have_paths_of_one_length():
     result = adapt(Falls(noise_dim=1), None, hopper, AdaptationProtocol(episodes=2, trials=1), chunk())
     assert result.observations.shape == (3, 2, hopper.horizon + 1, hopper.observation_dim)
     assert (result.observations[:, :, -1] == result.observations[:, :, -2]).all(), "all fell before the horizon"
+
+
+@pytest.mark.parametrize("tasks", [range(0, 2), range(2, 5)])
+def test_some_tasks_of_a_stack_act_as_they_do_beside_all_others(tasks):
+    """So that a rank that learns some of the tasks reports the scores that one process would."""
+    torch.manual_seed(0)
+    teachers = BCQ("PointGoal", hidden=[16, 16], vae_hidden=[16, 16])
+    whole = adapt(teachers.policy(), None, POINT, PROTOCOL, chunk("train", range(5)))
+    keep_tasks(teachers, tasks)
+    some = adapt(teachers.policy(), None, POINT, PROTOCOL, chunk("train", tasks))
+    np.testing.assert_array_equal(some.returns, whole.returns[tasks.start : tasks.stop])
+    np.testing.assert_array_equal(some.observations, whole.observations[tasks.start : tasks.stop])

@@ -9,10 +9,11 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from commands import command
+from commands import ROOT, command
 
 from mbml_lightning.algorithms import BCQ, MBML
 from mbml_lightning.cli import main
+from mbml_lightning.data.checkpoints import seal
 from mbml_lightning.evaluation.adaptation import Adaptation
 from mbml_lightning.evaluation.callbacks import OnlineEvaluation, merge
 from mbml_lightning.evaluation.results import PROTOCOLS, Evaluation, ResultsError, load_trajectories
@@ -74,7 +75,7 @@ def validate(method, experiment, run, *more):
 
 def test_every_protocol_leaves_its_files_and_scores(experiment, tmp_path):
     sac = torch.load(experiment / "sac/seed-0/last.ckpt", weights_only=True)
-    sac["hyper_parameters"]["split"] = "test"
+    seal(sac, sac["mbml"] | {"split": "test"})
     torch.save(sac, tmp_path / "test.ckpt")
     collectors = f"--evaluation.collectors.test={tmp_path}/test.ckpt"
     validate("mbml", experiment, tmp_path, f"--evaluation.protocols=[{','.join(PROTOCOLS)}]", collectors)
@@ -122,7 +123,7 @@ def test_two_ranks_report_the_scores_of_one(experiment, tmp_path):
     words = command("mbml", experiment, f"--run={tmp_path}", "--ckpt_path", str(run / "last.ckpt"))
     words = ["validate", *words[1:], "--evaluation.trials=2", "--evaluation.copies=4"]
     words.append("--evaluation.protocols=[prior-online,offline-other]")
-    ranks = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.use_distributed_sampler=false"]
+    ranks = ["--trainer", str(ROOT / "conf/trainer/ddp.yaml"), "--trainer.accelerator=cpu", "--trainer.devices=2"]
     scores = []
     for more in ([], ranks):
         env = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mbml_lightning.data.checkpoints import CheckpointError
+from mbml_lightning.data.checkpoints import CheckpointError, seal
 from mbml_lightning.envs import distribution
 from mbml_lightning.evaluation.adaptation import AdaptationProtocol, Chunk, Episode, Start, adapt, draw
 from mbml_lightning.evaluation.contexts import begin, needed_actors, other_members, read_collectors
@@ -194,17 +194,17 @@ def test_actors_are_needed_of_own_tasks_and_of_two_others_at_least():
 
 
 def checkpoint(path, stack, **changes):
-    made_by = {"method": "SAC", "distribution": "PointGoal"} | changes
-    hyper_parameters = {"split": made_by.pop("split")} if "split" in made_by else {}
-    weights = {f"actor.mlp.{name}": x for name, x in stack.state_dict().items()}
-    torch.save({"mbml": made_by, "hyper_parameters": hyper_parameters, "state_dict": weights}, path)
+    content = {"state_dict": {f"actor.mlp.{name}": x for name, x in stack.state_dict().items()}}
+    seal(content, {"method": "SAC", "distribution": "PointGoal", "split": "train"} | changes)
+    torch.save(content, path)
     return str(path)
 
 
 def test_collectors_are_the_actors_of_a_checkpoint(tmp_path, learners):
     paths = [checkpoint(tmp_path / "a.ckpt", learners), checkpoint(tmp_path / "b.ckpt", learners, split="test")]
     for path, split in zip(paths, ("train", "test"), strict=True):
-        read = read_collectors(path, split, "PointGoal", 5)
+        read, digest = read_collectors(path, split, "PointGoal", 5)
+        assert digest == torch.load(path, weights_only=True)["mbml"]["weights"]
         s = torch.randn(5, 3, 2)
         torch.testing.assert_close(read(s), learners(s))
 

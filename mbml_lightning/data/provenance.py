@@ -1,0 +1,20 @@
+"""What made a result: written into stores, checkpoints and evaluations."""
+
+import importlib.metadata
+import platform
+import sys
+from typing import Any
+
+import torch
+
+PACKAGES = ("mbml-lightning", "torch", "lightning", "mujoco", "gymnasium", "numpy")
+
+
+def made_by() -> dict[str, Any]:
+    """Versions, machine and command."""
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
+        "command": " ".join(["mbml", *sys.argv[1:]]),
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }

@@ -1,0 +1,164 @@
+"""Several processes (ranks) at one run: what each of them does, and what they tell each other.
+
+A run on any number of ranks is the run of one process, shared out. Every rank draws the random numbers of the whole
+batch and uses those of its own tasks or rows, so that the number of ranks changes how long a run takes, not what it
+gives. Without a process group there is one rank, 0 of 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+
+from mbml_lightning.types import ConfigurationError
+
+T = TypeVar("T")
+
+_patient: dist.ProcessGroup | None = None
+PATIENCE = timedelta(days=7)
+
+
+def rank() -> int:
+    """Which of the ranks this process is, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many ranks there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def wait_patiently() -> None:
+    """From now on ranks wait for each other in `gather`, however long one acts in its environments.
+
+    Training keeps the process group with its timeout. This one is of gloo on every kind of device, which notices at
+    once when another rank has ended.
+    """
+    global _patient
+    _patient = dist.new_group(backend="gloo", timeout=PATIENCE) if world_size() > 1 else None
+
+
+def gather(mine: T) -> list[T]:
+    """What every rank has, in their order."""
+    if world_size() == 1:
+        return [mine]
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, mine, group=_patient)
+    return parts
+
+
+def collect(mine: T) -> list[T]:
+    """What every rank has, in their order, at rank 0; nothing elsewhere."""
+    if world_size() == 1:
+        return [mine]
+    parts: list[Any] | None = [None] * world_size() if rank() == 0 else None
+    dist.gather_object(mine, parts, group=_patient)
+    return parts or []
+
+
+def total(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The sum over ranks."""
+    if world_size() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def average(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The means over ranks, in one message."""
+    if world_size() == 1:
+        return list(tensors)
+    flat = torch.cat([x.reshape(-1) for x in tensors])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    parts = flat.split([x.numel() for x in tensors])
+    return [part.view_as(x) for part, x in zip(parts, tensors, strict=True)]
+
+
+def spread(tensors: Sequence[Tensor]) -> None:
+    """Gives all ranks what rank 0 has."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
+
+
+def own_tasks(count: int) -> range:
+    """The tasks of this rank, consecutive ones, as many as the others have or one fewer.
+
+    Of more ranks than tasks, the last repeat what the first do, and `first_ranks` leaves their results out.
+    """
+    ranks = len(first_ranks(count))
+    mine = rank() % ranks
+    return range(mine * count // ranks, (mine + 1) * count // ranks)
+
+
+def first_ranks(count: int) -> range:
+    """The ranks that have ``count`` tasks among them."""
+    return range(min(world_size(), count))
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one rank does of batches of K tasks with B rows each: some of the tasks, or some of every task's rows.
+
+    Args:
+        num_tasks: K.
+        tasks: The tasks of this rank.
+        part: Which part of the rows is this rank's.
+        parts: How many equal parts they have.
+    """
+
+    num_tasks: int
+    tasks: range
+    part: int = 0
+    parts: int = 1
+
+    @classmethod
+    def of_tasks(cls, num_tasks: int) -> "Share":
+        """Tasks that have nothing in common: each is one rank's."""
+        return cls(num_tasks, own_tasks(num_tasks))
+
+    @classmethod
+    def of_rows(cls, num_tasks: int) -> "Share":
+        """Tasks that are learnt together: all ranks have all of them."""
+        return cls(num_tasks, range(num_tasks), rank(), world_size())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing to share."""
+        return len(self.tasks) == self.num_tasks and self.parts == 1
+
+    @property
+    def task_slice(self) -> slice:
+        """The tasks on an axis of K."""
+        return slice(self.tasks.start, self.tasks.stop)
+
+    def rows(self, count: int) -> slice:
+        """Of ``count`` rows, those of this rank.
+
+        Raises:
+            ConfigurationError: If ranks would have different numbers of rows, so that means of means were no means.
+        """
+        if count % self.parts:
+            raise ConfigurationError(
+                f"model.batch_size is {count}, which {self.parts} ranks cannot share: make it one of their multiples"
+            )
+        return slice(self.part * count // self.parts, (self.part + 1) * count // self.parts)
+
+    def randn(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Standard normal numbers for this rank's rows, cut out of those of all rows.
+
+        Args:
+            shape: ``(k, b, ...)`` with the k tasks and b rows of this rank, maybe with its first axes joined.
+            device: Where.
+        """
+        if self.is_whole:
+            return torch.randn(*shape, device=device)
+        rest = torch.Size(shape).numel() // len(self.tasks)  # b times what each row needs
+        whole = torch.randn(self.num_tasks, self.parts, rest, device=device)
+        return whole[self.task_slice, self.part].reshape(*shape)

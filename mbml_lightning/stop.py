@@ -1,0 +1,45 @@
+"""A signal asks a run to stop; it is answered where nothing is lost."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C, and what clusters send before the time of a job is up."""
+
+_received: int | None = None
+_previous: dict[int, Any] = {}
+
+
+def asked() -> int | None:
+    """The number of the first signal that came."""
+    return _received
+
+
+def forget() -> None:
+    """Another run begins in this process."""
+    global _received
+    _received = None
+
+
+def ask(number: int) -> None:
+    """As if this process had got the signal that another rank got."""
+    global _received
+    _received = _received or number
+
+
+def listen() -> None:
+    """From now on the first signal is noted; a second one is Ctrl-C at once."""
+    _previous.update({number: signal.signal(number, _note) for number in SIGNALS})
+
+
+def leave() -> None:
+    """Hand the signals back."""
+    while _previous:
+        signal.signal(*_previous.popitem())
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    if _received is not None:
+        raise KeyboardInterrupt
+    ask(number)
