@@ -3,10 +3,9 @@
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,25 +13,14 @@ from torch.optim import Adam
 
 from mbml_lightning import envs, ranks
 from mbml_lightning.algorithms import task_sharding
+from mbml_lightning.algorithms.checkpointed import NOT_FINITE, Checkpointed
 from mbml_lightning.algorithms.strategy import Ranks
-from mbml_lightning.data.checkpoints import (
-    CheckpointError,
-    check_configuration,
-    check_data,
-    check_made_by,
-    check_parents,
-    content_hash,
-    seal,
-)
-from mbml_lightning.data.provenance import made_by
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.types import ConfigurationError, Policy, TaskBatch
 
-NOT_FINITE = "lower model.lr or look at the data; the last checkpoint is kept"
 
-
-class Algorithm(L.LightningModule, ABC):
+class Algorithm(Checkpointed, ABC):
     """A method that learns K tasks at once.
 
     A Lightning batch is a *block* of gradient updates: hooks, loggers and progress bars cost once a block, and
@@ -64,9 +52,10 @@ class Algorithm(L.LightningModule, ABC):
         self.encoder = None
         self.family: TaskDistribution = envs.distribution(distribution)
         self.split, self.tasks = split, self.family.tasks(split)[:num_tasks]
+        self.num_tasks = len(self.tasks)
         self.updates_per_block, self.seed = updates_per_block, seed
         self.share = ranks.Share(self.num_tasks, range(self.num_tasks))
-        self.parents: dict[str, str] = {}  # SHA-256 of the weights that this learns from, by what they are
+        self.parents: dict[str, str] = {}
 
     # What a method is ------------------------------------------------------------------------------------------
 
@@ -86,20 +75,8 @@ class Algorithm(L.LightningModule, ABC):
     """The task set whose first K tasks are learnt."""
     encoder: TaskEncoder | None
     """Infers the task; None for methods that need no z."""
-    share: ranks.Share
-    """What this rank does of every batch."""
-    loaded_updates: int = 0
-    config: dict[str, Any] | None = None
-    """The whole configuration of the command, where one made this."""
-    resumed: dict[str, Any] | None = None
-    """The checkpoint that the training goes on from."""
 
     # What a method may use -------------------------------------------------------------------------------------
-
-    @property
-    def num_tasks(self) -> int:
-        """K."""
-        return len(self.tasks)
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -158,12 +135,6 @@ class Algorithm(L.LightningModule, ABC):
             with torch.no_grad():
                 ranks.spread([*self.parameters(), *self.buffers()])
 
-    def on_train_start(self) -> None:
-        """All that is learnt from is loaded by now: it must be what a run that goes on began with."""
-        if self.resumed is not None:
-            check_parents(self.resumed, self.parents)
-            self.resumed = None
-
     def training_step(self, block: int, index: int) -> None:
         """A block of updates."""
         updates = min(self.updates_per_block, self.trainer.max_steps - self.global_step)
@@ -210,83 +181,6 @@ class Algorithm(L.LightningModule, ABC):
 
     def validation_step(self, *_: Any) -> None:
         """Nothing: the evaluation callback runs at the end of the validation epoch."""
-
-    # Checkpoints -----------------------------------------------------------------------------------------------
-
-    def identity(self) -> dict[str, str]:
-        """What weights of this method are good for; a checkpoint that differs in any of it is refused."""
-        return {"method": type(self).__name__, "distribution": self.family.name}
-
-    def provenance(self) -> dict[str, Any]:
-        """What the weights are of, and what made them."""
-        data = getattr(self.trainer, "datamodule", None)
-        made = {"data": getattr(data, "digest", None), "parents": self.parents, "config": self.config}
-        return self.identity() | made | {"made_by": made_by()}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put all tasks' weights together, and write down what they are of.
-
-        Raises:
-            FloatingPointError: A weight is not finite: the last good checkpoint is kept.
-        """
-        for name, tensor in checkpoint["state_dict"].items():
-            if not tensor.isfinite().all():
-                raise FloatingPointError(f"{name} is not finite after {self.global_step} updates: {NOT_FINITE}")
-        checkpoint |= self.of_all_tasks(checkpoint)
-        seal(checkpoint, self.provenance())
-
-    def of_all_tasks(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
-        """On rank 0 the weights and moments of all tasks, on others those of its own."""
-        if len(self.share.tasks) == self.num_tasks:
-            return {}
-        kept = {name: value for name, value in checkpoint.items() if name in ("state_dict", "optimizer_states")}
-        parts = ranks.collect(task_sharding.on_cpu(kept, *self.axes()))[: len(ranks.first_ranks(self.num_tasks))]
-        return task_sharding.join(parts, *self.axes()) if parts else {}
-
-    def axes(self) -> tuple[task_sharding.Axes, list[list[int]]]:
-        """Where tasks are in the weights, and in the moments of the optimisers."""
-        axes = task_sharding.task_axes(self)
-        made = cast("list[Adam] | Adam", self.configure_optimizers())
-        return axes, task_sharding.optimizer_axes(axes, self, made if isinstance(made, list) else [made])
-
-    def weights_digest(self) -> str:
-        """SHA-256 of all tasks' weights on rank 0; all ranks ask for it together."""
-        state = {"state_dict": self.state_dict()}
-        return content_hash((state | self.of_all_tasks(state))["state_dict"])
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of something else; of the rest, take this rank's tasks."""
-        self.check_checkpoint(checkpoint)
-        self.loaded_updates = checkpoint["global_step"]
-        trainer = self._trainer  # None where weights are loaded outside of any run
-        if trainer is not None and trainer.state.fn == "fit":
-            check_data(checkpoint, getattr(trainer.datamodule, "digest", None))  # type: ignore[attr-defined]
-            if self.config is not None:
-                check_configuration(checkpoint, self.config)
-            self.resumed = checkpoint
-        if len(self.share.tasks) < self.num_tasks:
-            checkpoint |= task_sharding.cut(checkpoint, *self.axes(), self.share.tasks)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Weights of the networks that the configuration describes.
-
-        Raises:
-            CheckpointError: They are of others.
-        """
-        try:
-            return super().load_state_dict(state_dict, strict, assign)
-        except RuntimeError as error:
-            first = " ".join(str(error).split("\n\t")[1:2]).rstrip(". ")
-            message = f"weights do not fit the configuration ({first}): give the config.yaml of the checkpoint's run"
-            raise CheckpointError(message) from error
-
-    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Compare what a checkpoint is of with what this is.
-
-        Raises:
-            CheckpointError: If they differ.
-        """
-        check_made_by(checkpoint, **self.identity())
 
 
 def move_towards(target: nn.Module, online: nn.Module, rate: float) -> None:

@@ -200,9 +200,14 @@ def _comparable(runs: Sequence[Run], problems: list[str]) -> list[Run]:
     """The runs, the evaluations left out that measured something else than the first of the experiment did."""
     first = next((run.evaluation for run in runs if run.evaluation), None)
     firsts: dict[str, Evaluation] = {}
+    data: dict[int, str] = {}
     kept: list[Run] = []
     for run in runs:
-        if run.evaluation and first and (difference := _difference(run.method, run.evaluation, first)):
+        if run.evaluation and first:
+            difference = _difference(run.method, run.evaluation, first) or _other_data(run.evaluation, data)
+        else:
+            difference = None
+        if difference:
             problems.append(f"{run.folder / 'evaluation.json'}: {difference}; left out, evaluate again")
             run = replace(run, evaluation=None, trajectories={})
         protocols = {}
@@ -217,6 +222,14 @@ def _comparable(runs: Sequence[Run], problems: list[str]) -> list[Run]:
                 protocols[name] = evaluation
         kept.append(replace(run, protocols=protocols))
     return kept
+
+
+def _other_data(evaluation: Evaluation, data: dict[int, str]) -> str | None:
+    """What sets a method apart from the others of its seed; ``data`` holds those of the first ones."""
+    mine = evaluation.made_of.get("data")
+    if mine is not None and data.setdefault(evaluation.seed, mine) != mine:
+        return f"was trained on other data (SHA-256 {mine[:12]}) than other methods ({data[evaluation.seed][:12]})"
+    return None
 
 
 def _difference(method: str, mine: Evaluation, first: Evaluation) -> str | None:

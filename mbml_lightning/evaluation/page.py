@@ -225,7 +225,8 @@ def _facts(run: Run) -> dict[str, str]:
     facts |= {"updates": f"{e.step:,}"}
     phases = {"training": run.training_seconds} | e.wall_clock
     facts |= {f"wall-clock of {phase}": duration(None if isnan(s) else s) for phase, s in phases.items()}
-    return facts | _flat({k: v for k, v in e.made_by.items() if k != "wall_clock"})
+    hashes = _flat({k: v for k, v in e.made_of.items() if k != "config"}, "SHA-256 of ")
+    return facts | hashes | _flat({k: v for k, v in e.made_by.items() if k != "wall_clock"})
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:

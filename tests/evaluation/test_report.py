@@ -243,3 +243,17 @@ def test_nothing_to_report_is_refused(tmp_path):
 )
 def test_duration(seconds, text):
     assert page.duration(seconds) == text
+
+
+def test_methods_that_learned_from_other_data_are_left_out(tmp_path, without_pictures):
+    made = {"weights": "w" * 64, "parents": {"teachers": "t" * 64}}
+    for method, data in (("mbml", "a" * 64), ("neither", "b" * 64)):
+        write_run(tmp_path, method, made_of=made | {"data": data, "config": {"run": "somewhere"}})
+    for seed, method in ((1, "mbml"), (1, "neither")):
+        write_run(tmp_path, method, seed, made_of=made | {"data": "c" * 64})
+    write_run(tmp_path, "random")
+    report([tmp_path])
+    html = (tmp_path / "report.html").read_text()
+    told = "neither/seed-0/evaluation.json: was trained on other data (SHA-256 bbbbbbbbbbbb) than other methods"
+    assert told in html and html.count("was trained on other data") == 1
+    assert f"SHA-256 of parents.teachers</td><td>{'t' * 64}" in html and "somewhere" not in html
