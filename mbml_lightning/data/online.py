@@ -65,8 +65,7 @@ class OnlineDataModule(L.LightningDataModule):
         super().__init__()
         self.store, self.interactions, self.capacity, self.seed = store, interactions, capacity, seed
         self.family = envs.distribution(distribution)
-        self.split, self.num_tasks = split, num_tasks
-        self.num_tasks_in_all = len(self.family.tasks(split)[:num_tasks])
+        self.split, self.tasks = split, self.family.tasks(split)[:num_tasks]
         self.digest: str | None = None
         self.collects = False  # validation acts without a replay
         self.replay = ReplayFile(Path(store).with_name("replay.f32"))
@@ -82,8 +81,8 @@ class OnlineDataModule(L.LightningDataModule):
             return
         if self.interactions > self.capacity:
             raise StoreError(f"data.interactions is {self.interactions}, but only {self.capacity} steps are collected")
-        self.own = ranks.own_tasks(self.num_tasks_in_all)
-        k, tasks = len(self.own), self.family.tasks(self.split)[self.own.start : self.own.stop]
+        self.own = ranks.own_tasks(len(self.tasks))
+        k, tasks = len(self.own), self.tasks[self.own.start : self.own.stop]
         self.env = envs.make_vec_env(self.family.name, tasks, autoreset_mode=AutoresetMode.DISABLED)
         family = self.family
         self.rows = Rows.empty(k, self.capacity, family.observation_dim, family.action_dim, family.unobserved_outcomes)
@@ -107,7 +106,7 @@ class OnlineDataModule(L.LightningDataModule):
     def collect(self, policy: Policy, steps: int) -> list[float]:
         """Take ``steps`` steps of every task; returns of the episodes that ended."""
         finished: list[float] = []
-        device, share = self.rows.packed.device, ranks.Share(self.num_tasks_in_all, self.own)
+        device, share = self.rows.packed.device, ranks.Share(len(self.tasks), self.own)
         for _ in range(steps):
             s = torch.as_tensor(self.observations, device=device).unsqueeze(1)
             noise = share.randn((len(s), 1, policy.noise_dim), device)
@@ -134,9 +133,8 @@ class OnlineDataModule(L.LightningDataModule):
         self.keep_steps()
         if ranks.rank():
             return
-        whole = self.family.tasks(self.split)[: self.num_tasks]
-        steps = self.replay.steps(self.interactions, len(whole), self.rows.packed.shape[-1] + 1)
-        records = [task_record(k, task, self._fields(steps[:, k])) for k, task in enumerate(whole)]
+        steps = self.replay.steps(self.interactions, len(self.tasks), self.rows.packed.shape[-1] + 1)
+        records = [task_record(k, task, self._fields(steps[:, k])) for k, task in enumerate(self.tasks)]
         family = self.family
         write_store(
             folder,
@@ -149,20 +147,20 @@ class OnlineDataModule(L.LightningDataModule):
         )
 
     def _fields(self, steps: Float[np.ndarray, "N D"]) -> dict[str, np.ndarray]:
-        """The stored fields of one task from its rows and truncations."""
+        """The stored fields of one task: views of its rows and truncations in the file."""
         t = self.rows.unpack(torch.from_numpy(steps[:, :-1]))
-        fields = {name: np.ascontiguousarray(x.numpy()) for name, x in t._asdict().items()}
+        fields = {name: x.numpy() for name, x in t._asdict().items()}
         fields["terminations"] = fields["terminations"].astype(bool)
         fields["truncations"] = steps[:, -1] > 0
         if self.rows.outcome_dim:
-            fields["outcomes"] = np.ascontiguousarray(steps[:, -1 - self.rows.outcome_dim : -1])
+            fields["outcomes"] = steps[:, -1 - self.rows.outcome_dim : -1]
         return fields
 
     def keep_steps(self) -> None:
         """Bring all ranks' new steps to the replay's file, which rank 0 writes."""
         new = slice(self.replay.kept, self.rows.count)
         columns = (self.rows.packed[:, new].cpu(), self.truncations[:, new].unsqueeze(-1))
-        parts = ranks.collect(torch.cat(columns, -1))[: len(ranks.first_ranks(self.num_tasks_in_all))]
+        parts = ranks.collect(torch.cat(columns, -1))[: len(ranks.first_ranks(len(self.tasks)))]
         if parts:
             self.replay.append(torch.cat(parts).transpose(0, 1))
         else:
@@ -172,7 +170,7 @@ class OnlineDataModule(L.LightningDataModule):
         """All that collection needs to go on exactly; transitions go to the replay's file, not to the checkpoint."""
         self.keep_steps()
         own = {name: getattr(self, name) for name in EPISODES} | self.env.get_state()
-        parts = ranks.collect(own)[: len(ranks.first_ranks(self.num_tasks_in_all))]
+        parts = ranks.collect(own)[: len(ranks.first_ranks(len(self.tasks)))]
         state = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in own if parts}
         return {"steps": self.replay.kept, "sha256": self.replay.digest, "tasks": state}
 
@@ -186,7 +184,7 @@ class OnlineDataModule(L.LightningDataModule):
             return
         width, mine = self.rows.packed.shape[-1] + 1, slice(self.own.start, self.own.stop)
         self.rows.count = 0
-        for steps in self.replay.read(state_dict["steps"], state_dict["sha256"], self.num_tasks_in_all, width):
+        for steps in self.replay.read(state_dict["steps"], state_dict["sha256"], len(self.tasks), width):
             end, own_steps = self.rows.count + len(steps), steps[:, mine].transpose(0, 1)
             self.rows.packed[:, self.rows.count : end] = own_steps[..., :-1]
             self.truncations[:, self.rows.count : end] = own_steps[..., -1] > 0

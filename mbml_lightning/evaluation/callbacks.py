@@ -1,14 +1,12 @@
 """Online evaluation as a Lightning callback: every rank acts on its share of the tasks, all know the scores."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
@@ -16,6 +14,7 @@ from mbml_lightning import ranks, stop
 from mbml_lightning.data.provenance import made_by
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.evaluation.adaptation import Adaptation, AdaptationProtocol, Chunk, adapt
+from mbml_lightning.evaluation.chunks import merge, own_chunks
 from mbml_lightning.evaluation.contexts import begin, needed_actors, read_collectors
 from mbml_lightning.evaluation.results import (
     PROTOCOLS,
@@ -193,7 +192,7 @@ class OnlineEvaluation(Callback):
     def results(self, name: str, method: Evaluated, device: torch.device) -> dict[str, Adaptation]:
         """What all ranks acted under the protocol ``name``, by split; nothing if one of them was asked to stop."""
         mine = []
-        for chunk in self.own_chunks(method):
+        for chunk in self.chunks(method):
             if stop.asked() is None:
                 mine.append((chunk, self.act(name, method, chunk, device)))
         parts = ranks.gather((mine, stop.asked() is not None))
@@ -223,24 +222,10 @@ class OnlineEvaluation(Callback):
         unseen = {split: len(module.family.tasks(split)[: self.unseen_tasks]) for split in self.splits}
         return {split: module.num_tasks if split == "train" else count for split, count in unseen.items()}
 
-    def own_chunks(self, module: Evaluated) -> list[Chunk]:
-        """The chunks of this rank: all those of its tasks, if it has tasks of its own, or every so many of all."""
-        if len(module.share.tasks) == module.num_tasks:
-            return list(self.chunks(module))[ranks.rank() :: ranks.world_size()]
-        return list(self.chunks(module)) if ranks.rank() in ranks.first_ranks(module.num_tasks) else []
-
-    def chunks(self, module: Evaluated) -> Iterator[Chunk]:
-        """All (task, trial) pairs that this rank could act, in parts of about ``copies``."""
-        trials = range(self.protocol.trials)
-        for split, count in self.tasks(module).items():
-            tasks = range(count)
-            if module.stacked:  # a stack acts with all its members at once
-                size = max(1, self.copies // count)
-                own = module.share.tasks
-                yield from (Chunk(split, own, trials[i : i + size]) for i in range(0, len(trials), size))
-            else:
-                size = max(1, self.copies // len(trials))
-                yield from (Chunk(split, tasks[i : i + size], trials) for i in range(0, count, size))
+    def chunks(self, module: Evaluated) -> list[Chunk]:
+        """All (task, trial) pairs that this rank acts."""
+        stack = module.share.tasks if module.stacked else None
+        return own_chunks(self.tasks(module), self.protocol.trials, self.copies, stack, module.num_tasks)
 
     def score(self, result: Adaptation) -> float:
         """Mean return over tasks, trials and counted episodes."""
@@ -287,14 +272,3 @@ class OnlineEvaluation(Callback):
         evaluation.save(self.folder / file_name("evaluation.json", name))
         paths = {split: result.observations for split, result in results.items()}
         save_trajectories(self.folder / file_name("trajectories.npz", name), paths)
-
-
-def merge(items: list[tuple[Chunk, Adaptation]]) -> dict[str, Adaptation]:
-    """Results by split, tasks and trials in their order, whichever rank made them."""
-    merged: dict[str, Adaptation] = {}
-    for split in dict.fromkeys(chunk.split for chunk, _ in items):
-        parts = sorted((c.tasks.start, c.trials.start, i) for i, (c, _) in enumerate(items) if c.split == split)
-        rows = [[items[i][1] for *_, i in group] for _, group in groupby(parts, key=lambda part: part[0])]
-        returns = np.concatenate([np.concatenate([r.returns for r in row], 1) for row in rows])
-        merged[split] = Adaptation(returns, np.concatenate([row[0].observations for row in rows]))
-    return merged

@@ -15,7 +15,8 @@ from mbml_lightning.algorithms import BCQ, MBML
 from mbml_lightning.cli import main
 from mbml_lightning.data.checkpoints import seal
 from mbml_lightning.evaluation.adaptation import Adaptation
-from mbml_lightning.evaluation.callbacks import OnlineEvaluation, merge
+from mbml_lightning.evaluation.callbacks import OnlineEvaluation
+from mbml_lightning.evaluation.chunks import merge
 from mbml_lightning.evaluation.results import PROTOCOLS, Evaluation, ResultsError, load_trajectories
 
 SMALL = dict(hidden=[4], vae_hidden=[4])
