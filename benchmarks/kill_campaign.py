@@ -95,7 +95,7 @@ def results(run: Path) -> dict[str, Any]:
         found["evaluated step"] = evaluation.step
     found |= {name: arrays(run / name) for name in ARCHIVES if (run / name).exists()}
     logged = {(values["step"], name): value for values in metrics(run) for name, value in values.items()}
-    found["metrics"] = {key: value for key, value in logged.items() if key[1] != "time"}
+    found["metrics"] = {key: value for key, value in logged.items() if key[1] not in ("time", "crc32")}
     if (run / "data").exists():
         found["store"] = [dict(task.fields) for task in read_store(run / "data").tasks]
         found["replay"] = (run / "replay.f32").read_bytes()

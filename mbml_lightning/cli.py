@@ -1,6 +1,7 @@
 """``mbml fit``, ``mbml validate``, ``mbml report`` and ``mbml envs``: the LightningCLI of the package."""
 
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -11,32 +12,34 @@ from typing import Any
 
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 # Imported so that class names need no path on the command line.
 import mbml_lightning.algorithms
-import mbml_lightning.data.offline
-import mbml_lightning.data.online
 import mbml_lightning.data.relabelling
 import mbml_lightning.objectives.focal
 import mbml_lightning.objectives.hard_mining
 import mbml_lightning.objectives.triplet  # noqa: F401
-from mbml_lightning import ranks, stop
+from mbml_lightning import stop
+from mbml_lightning.agreement import check_agreement
 from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.algorithms.callbacks import GracefulStop, LastCheckpoint, Progress
 from mbml_lightning.algorithms.precision import use_fastest_float32
+from mbml_lightning.algorithms.random import Random
+from mbml_lightning.algorithms.sac import SAC
 from mbml_lightning.algorithms.sensitivity import RewardSensitivity
-from mbml_lightning.data.checkpoints import CheckpointError, read_checkpoint
-from mbml_lightning.data.relabelling import RelabellingError
-from mbml_lightning.data.store import StoreError
-from mbml_lightning.envs import catalogue, distribution
+from mbml_lightning.algorithms.strategy import Ranks
+from mbml_lightning.arguments import check_values
+from mbml_lightning.data.checkpoints import read_checkpoint
+from mbml_lightning.data.offline import OfflineDataModule
+from mbml_lightning.data.online import OnlineDataModule
+from mbml_lightning.envs import catalogue
 from mbml_lightning.evaluation.callbacks import OnlineEvaluation
 from mbml_lightning.evaluation.figures import paper_figure
 from mbml_lightning.evaluation.report import report
-from mbml_lightning.evaluation.results import ResultsError, write_text
+from mbml_lightning.evaluation.results import write_text
+from mbml_lightning.messages import Parser, ending_in_one_line, in_one_line
 from mbml_lightning.types import ConfigurationError, Scale, TaskSpec
 
 # `${task.horizon}` in one file reaches what another file or the command line says.
@@ -45,8 +48,15 @@ OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates 
 OmegaConf.register_resolver("minus", lambda a, b: a - b)
 OmegaConf.register_resolver("twice", lambda a: 2 * a)
 
-REFUSED = (StoreError, ResultsError, CheckpointError, RelabellingError, ConfigurationError)
-"""What says in one line what is wrong and what to do."""
+MADE = {
+    "task": TaskSpec,
+    "scale": Scale,
+    "trainer": Trainer,
+    "evaluation": OnlineEvaluation,
+    "sensitivity": RewardSensitivity,
+    "checkpoint": LastCheckpoint,
+}
+"""What sections without a ``class_path`` are made into."""
 
 DESCRIPTION = (
     "Multi-task batch RL with metric learning. Besides the commands below, `mbml report RUNS` compares runs and "
@@ -65,19 +75,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
         "init_args": {"save_dir": "${....run}"},
     },
 }
-
-
-class Parser(LightningArgumentParser):
-    """Errors of two lines, without the usage of two hundred options."""
-
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        """Say what is wrong and where help is."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
-        program = parser.prog.replace(" [options]", "")
-        sys.stderr.write(f"{program}: error: {message}\nSee '{program} --help'.\n")
-        self.exit(2)
 
 
 class ConfigFile(SaveConfigCallback):
@@ -127,34 +124,49 @@ class CLI(LightningCLI):
         """Training and evaluation; there is no test or predict stage."""
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name in ("fit", "validate")}
 
-    def before_instantiate_classes(self) -> None:
-        """Refuse an unknown distribution in one line; read checkpoints without unpickling, unless asked otherwise."""
-        config = self.config[self.subcommand]
-        try:
-            distribution(config.task.distribution)
-        except ValueError as error:
-            self.parser.error(f"task.distribution: {error}")
-        if config.weights_only is None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the configuration, and refuse one that cannot be run."""
+        with in_one_line("the configuration cannot be read"):
+            super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        check_values(config.as_dict(), MADE)
+        check_agreement(config.as_dict(), trains=self.config.subcommand == "fit")
+        if config.weights_only is None:  # read checkpoints without unpickling, unless asked otherwise
             config.weights_only = True
 
+    def instantiate_classes(self) -> None:
+        """Make method, data and trainer of the configuration."""
+        with in_one_line("what is configured cannot be made"):
+            super().instantiate_classes()
+
     def before_fit(self) -> None:
+        """Refuse a method that cannot learn from the data, too."""
+        name = type(self.model).__name__
+        if isinstance(self.model, Random):
+            raise ConfigurationError(f"model.class_path: {name} has nothing to train: use `mbml validate`")
+        needed = OnlineDataModule if isinstance(self.model, SAC) else OfflineDataModule
+        if not isinstance(self.datamodule, needed):
+            made = type(self.datamodule).__name__
+            raise ConfigurationError(f"data.class_path is {made}, but must be {needed.__name__}, which {name} needs")
+        self.before_validate()
+
+    def before_validate(self) -> None:
         """Refuse a checkpoint that cannot be used before anything is set up; tell the method what it is made of."""
+        if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, Ranks):
+            raise ConfigurationError("trainer.strategy: several ranks need `--trainer conf/trainer/ddp.yaml`")
         self._check_checkpoint()
         text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
         self.model.config = OmegaConf.to_container(OmegaConf.create(text))
 
-    before_validate = before_fit
-
     def after_fit(self) -> None:
-        """Leave with the code that schedulers expect, if a signal ended the run."""
-        number, done = stop.asked(), self.trainer.global_step
-        if number is not None and self.trainer.is_global_zero:
-            print(
-                f"mbml: {signal.Signals(number).name} ended the run after {done} of {self.trainer.max_steps} updates; "
-                "the same command with --ckpt_path last goes on",
-                file=sys.stderr,
-            )
-            sys.exit(128 + number)
+        """Say who ended the run early; if it was a signal, leave with the code that schedulers expect."""
+        number, done, asked = stop.asked(), self.trainer.global_step, self.trainer.max_steps
+        if self.trainer.is_global_zero and (number is not None or done < asked):
+            who = "an argument of the trainer" if number is None else signal.Signals(number).name
+            more = "the same command with --ckpt_path last goes on"
+            print(f"mbml: {who} ended the run after {done} of {asked} updates; {more}", file=sys.stderr)
+            if number is not None:
+                sys.exit(128 + number)
 
     def _check_checkpoint(self) -> None:
         config = self.config_init[self.subcommand]
@@ -167,14 +179,17 @@ class CLI(LightningCLI):
         trainer = self.config_init[self.subcommand].trainer
         if trainer.enable_progress_bar is not False:
             trainer.callbacks = [*(trainer.callbacks or []), Progress()]
-        return super().instantiate_trainer(**kwargs)
+        with in_one_line("trainer"):
+            return super().instantiate_trainer(**kwargs)
 
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration as given: a checkpoint restores weights, it does not say what runs."""
 
 
 def quieten() -> None:
-    """Leave out what Lightning tells newcomers to Lightning."""
+    """Leave out what Lightning tells newcomers to Lightning; do not wait for ever for Weights & Biases."""
+    for name in ("WANDB_INIT_TIMEOUT", "WANDB_FINISH_TIMEOUT"):
+        os.environ.setdefault(name, "60")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for name in ("seed", "distributed"):
         logging.getLogger(f"lightning.fabric.utilities.{name}").setLevel(logging.WARNING)
@@ -231,18 +246,10 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Command and options, those of the process by default.
     """
     words = list(sys.argv[1:] if args is None else args)
-    try:
+    with ending_in_one_line():
         if words[:1] == ["report"]:
             report_command(words[1:])
         elif words[:1] == ["envs"]:
             catalogue.main(words[1:])
         else:
             lightning_command(None if args is None else words)
-    except OmegaConfBaseException as error:
-        sys.exit(f"mbml: error: {str(error).splitlines()[0]} (at {error.full_key})")
-    except (*REFUSED, FloatingPointError, MisconfigurationException) as error:
-        sys.exit(f"{_speaker()}: error: {' '.join(str(error).split())}")
-
-
-def _speaker() -> str:
-    return f"mbml (rank {ranks.rank()})" if ranks.world_size() > 1 else "mbml"

@@ -206,3 +206,23 @@ def test_rows_that_ranks_cannot_share_are_refused(experiment, tmp_path):
     codes = run_on_ranks(2, words("mbml", experiment, tmp_path / "run", 2, *more), errors=tmp_path)
     assert codes == [1, 1]
     assert "model.batch_size is 7, which 2 ranks cannot share" in (tmp_path / "1.txt").read_text()
+
+
+def test_ranks_end_with_the_one_that_started_them(experiment, tmp_path):
+    """Also while they still wait for it."""
+    command = [sys.executable, "-m", "mbml_lightning", *words("bcq", experiment, tmp_path / "run", 2)]
+    first = subprocess.Popen([*command, "--trainer.max_steps=1000000"], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
+    if not children.exists():
+        first.kill()
+        pytest.skip("needs Linux")
+    started = time.monotonic()
+    while not children.read_text() and time.monotonic() - started < 60:
+        time.sleep(0.1)
+    second = Path("/proc", children.read_text().split()[0])
+    first.kill()
+    first.wait()
+    killed = time.monotonic()
+    while second.exists() and "State:\tZ" not in (second / "status").read_text() and time.monotonic() - killed < 40:
+        time.sleep(0.2)
+    assert time.monotonic() - killed < 40

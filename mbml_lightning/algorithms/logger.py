@@ -1,6 +1,5 @@
 """The default logger: one line of JSON a call, appended, so that a resumed run keeps its history."""
 
-import json
 import time
 from io import SEEK_END, FileIO
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from mbml_lightning.evaluation.metrics import log_line
 from mbml_lightning.evaluation.results import ResultsError
 
 
@@ -59,7 +59,7 @@ class JSONLLogger(Logger):
         try:
             if self._file is None:
                 self._file = self._open(path)
-            line = json.dumps({"step": step, "time": round(time.time(), 3), **metrics}).encode() + b"\n"
+            line = log_line({"step": step, "time": round(time.time(), 3), **metrics}).encode()
             while line:  # a disk may take a part of it, and say that it is full at the next part only
                 line = line[self._file.write(line) :]
         except OSError as error:

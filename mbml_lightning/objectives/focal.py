@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
+from mbml_lightning.types import ConfigurationError
 
 
 def attraction(z: Float[Tensor, "K N Z"]) -> Float[Tensor, ""]:
@@ -41,6 +42,6 @@ class FOCAL(StepHook):
     def forward(self, step: ContextStep) -> Float[Tensor, ""]:
         """The loss of one step; needs two contexts a task or more."""
         if step.sets is None:
-            raise ValueError("FOCAL compares contexts of one task: set model.context_sets to 2 or more")
+            raise ConfigurationError("FOCAL compares contexts of one task: set model.context_sets to 2 or more")
         z = step.sets.mean
         return self.weight * (attraction(z) + self.beta * repulsion(z, self.power, self.epsilon))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mbml_lightning.objectives.divergence import kl
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
-from mbml_lightning.types import Gaussian
+from mbml_lightning.types import ConfigurationError, Gaussian
 
 
 def context_divergences(sets: Gaussian) -> Float[Tensor, "K N K N"]:
@@ -50,7 +50,9 @@ class HardMiningTriplet(StepHook):
     def forward(self, step: ContextStep) -> Float[Tensor, ""]:
         """The loss of one step; needs two contexts a task or more."""
         if step.sets is None:
-            raise ValueError("HardMiningTriplet compares contexts of one task: set model.context_sets to 2 or more")
+            raise ConfigurationError(
+                "HardMiningTriplet compares contexts of one task: set model.context_sets to 2 or more"
+            )
         farthest, nearest = hardest_pairs(context_divergences(step.sets))
         if self.mining == "task":
             farthest, nearest = farthest.amax(-1), nearest.amin(-1)

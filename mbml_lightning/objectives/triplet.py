@@ -7,7 +7,7 @@ from torch import Tensor
 from mbml_lightning.nets.task_encoder import product
 from mbml_lightning.objectives.divergence import kl
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
-from mbml_lightning.types import Gaussian
+from mbml_lightning.types import ConfigurationError, Gaussian
 
 
 def random_rows(count: Int[Tensor, "*n"], rows: int) -> Bool[Tensor, "*n C"]:
@@ -58,7 +58,9 @@ class RelabelledTriplet(StepHook):
     def forward(self, step: ContextStep) -> Float[Tensor, ""]:
         """The loss of one step; needs a relabeller."""
         if step.relabelled is None or step.kept is None:
-            raise ValueError("RelabelledTriplet needs relabelled contexts: set model.relabeller or remove this hook")
+            raise ConfigurationError(
+                "RelabelledTriplet needs relabelled contexts: set model.relabeller or remove this hook"
+            )
         own, kept = step.own, step.kept
         count = kept.sum(-1)
         anchor = product(step.relabelled, kept)

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from mbml_lightning.evaluation.metrics import Metrics
+from mbml_lightning.evaluation.metrics import Metrics, log_line
 from mbml_lightning.evaluation.results import ResultsError
 
 
@@ -62,3 +62,16 @@ def test_time_that_is_not_told(tmp_path, lines):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ResultsError, match=r"metrics\.jsonl: cannot be read"):
         Metrics.load(tmp_path / "metrics.jsonl")
+
+
+def test_a_changed_byte_of_a_logged_line_is_noticed(tmp_path):
+    lines = [log_line({"step": step, "time": 1.5, "train/q_loss": 0.1234567 / step}).rstrip() for step in (10, 20)]
+    whole = Metrics.load(write(tmp_path, lines))
+    assert whole.curves["train/q_loss"].values.tolist() == [0.1234567 / 10, 0.1234567 / 20]
+    assert whole.curves.keys() == {"train/q_loss"} and not whole.problems
+    end = lines[0].index(', "crc32"')
+    for place in range(end):
+        for bit in range(7):
+            changed = lines[0][:place] + chr(ord(lines[0][place]) ^ 1 << bit) + lines[0][place + 1 :]
+            metrics = Metrics.load(write(tmp_path, [changed, lines[1]]))
+            assert metrics.curves["train/q_loss"].steps.tolist() == [20] and metrics.problems
