@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly lint format clean
+.PHONY: help demo test nightly fuzz lint format clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(STAMP)  ## run the tests
 
 nightly: $(STAMP)  ## run the whole pipeline at tiny scale on every distribution
 	$(BIN)/python -m pytest -n auto -m nightly
+
+fuzz: $(STAMP)  ## give the commands a thousand damaged configurations, and the reader as many damaged stores
+	$(BIN)/python -m pytest -n auto -m fuzz
 
 lint: $(STAMP)  ## check style, types and the layers of the package
 	$(BIN)/ruff check

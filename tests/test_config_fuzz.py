@@ -264,7 +264,7 @@ def test_a_configuration_with_a_mistake_runs_or_is_refused(bases, experiment, da
     check(data.draw(documents(bases)), experiment)
 
 
-@pytest.mark.nightly
+@pytest.mark.fuzz
 @settings(max_examples=1000, deadline=None, print_blob=True)
 @given(st.data())
 def test_a_thousand_configurations_with_mistakes(bases, experiment, data):

@@ -69,7 +69,7 @@ class ReplayFile:
         remedy = "the checkpoint beside it belongs to other steps; collect anew"
         try:
             if not self.path.is_file():  # a pipe would be waited for
-                raise FileNotFoundError(ENOENT, "no such file")
+                raise FileNotFoundError(ENOENT, os.strerror(ENOENT))
             with self.path.open("rb") as file:
                 while self.kept < count:
                     steps = min(count - self.kept, max(1, CHUNK // (tasks * width)))

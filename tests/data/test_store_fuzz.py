@@ -308,7 +308,7 @@ def test_a_changed_store_is_refused_by_name_or_read_as_its_files_say(whole: Path
     holds_whatever_was_done(data, whole, first)
 
 
-@pytest.mark.nightly
+@pytest.mark.fuzz
 @each
 @settings(max_examples=170, **quickly)
 @given(data=st.data())
