@@ -24,11 +24,13 @@ def check_agreement(config: Values, trains: bool) -> None:
     model, data = (config[section].get("init_args") or {} for section in ("model", "data"))
     check_tasks(family, {"model": model, "data": data})
     check_evaluation(family, config["evaluation"])
+    trainer = config["trainer"]
     for name in ("devices", "num_nodes"):
-        check_value(f"trainer.{name}", config["trainer"][name], Any, bound_of(name))
+        check_value(f"trainer.{name}", trainer[name], Any, bound_of(name))
     if trains:
-        check_training(config["trainer"])
-        check_collection(model.get("warmup", 0) + config["trainer"]["max_steps"], data)
+        check_training(trainer)
+        updates = int(trainer["fast_dev_run"]) or trainer["max_steps"]
+        check_collection(model.get("warmup", 0) + updates, data)
 
 
 def check_tasks(family: TaskDistribution, sections: dict[str, Values]) -> None:
