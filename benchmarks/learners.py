@@ -134,7 +134,7 @@ def students(
         made = {name: _student(name, distribution, num_tasks, scale, teachers, relabeller) for name in methods}
         for student in made.values():
             if isinstance(student, MBML):
-                student.teachers, _ = load_teachers(teachers, distribution, None, rows.packed.device)
+                student.teachers, _ = load_teachers(teachers, distribution, rows)
     return made
 
 

@@ -10,7 +10,8 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms.bcq import BCQ
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
-from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, check_data, check_made_by, read_checkpoint
+from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError, check_data, check_made_by, read_checkpoint
+from mbml_lightning.data.rows import Rows
 from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, QFunction, clipped_noise
 from mbml_lightning.objectives import distillation
 from mbml_lightning.policies.bcq import BCQPolicy
@@ -70,8 +71,7 @@ class MBML(ContextualAlgorithm):
     def on_fit_start(self) -> None:
         """Load the teachers, which only training uses."""
         rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
-        found = load_teachers(self.teacher_checkpoint, self.family.name, rows.digest, self.device)
-        self.teachers, self.parents["teachers"] = found
+        self.teachers, self.parents["teachers"] = load_teachers(self.teacher_checkpoint, self.family.name, rows)
         super().on_fit_start()
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
@@ -103,17 +103,19 @@ class MBML(ContextualAlgorithm):
         return BCQPolicy(self.generator, self.perturbation, self.q, self.candidates, self.phi)
 
 
-def load_teachers(checkpoint: str, distribution: str, data: str | None, device: torch.device) -> tuple[Teachers, str]:
+def load_teachers(checkpoint: str, distribution: str, rows: Rows) -> tuple[Teachers, str]:
     """The teachers of a `BCQ` checkpoint, frozen, and their SHA-256; values are those of the first critic.
 
     Raises:
-        CheckpointError: If the checkpoint is of another method, distribution or store.
+        CheckpointError: If the checkpoint is of another method, distribution, store or number of tasks.
     """
     content = read_checkpoint(checkpoint)
     check_made_by(content, method="BCQ", distribution=distribution)
-    check_data(content, data)
+    check_data(content, rows.digest)
     hyper_parameters = content["hyper_parameters"].items()
     bcq = BCQ(**{name: value for name, value in hyper_parameters if not name.startswith("_")})  # Lightning's own
+    if bcq.num_tasks != (asked := len(rows.packed)):
+        raise CheckpointError(f"{checkpoint}: teaches {bcq.num_tasks} tasks, {asked} are asked: set model.num_tasks")
     bcq.load_state_dict(content["state_dict"])
-    bcq = bcq.requires_grad_(False).to(device)
+    bcq = bcq.requires_grad_(False).to(rows.packed.device)
     return Teachers(bcq.first_q, bcq.generator, bcq.perturbation), content[CHECKPOINT_KEY]["weights"]

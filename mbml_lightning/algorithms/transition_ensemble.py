@@ -13,7 +13,7 @@ from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.data.relabelling import RelabellingError
 from mbml_lightning.data.relabelling_error import absolute_errors, truly_relabelled
 from mbml_lightning.nets.stacked import MLP
-from mbml_lightning.types import TaskBatch, Transitions
+from mbml_lightning.types import ConfigurationError, TaskBatch, Transitions
 
 
 class TransitionEnsemble(Algorithm):
@@ -108,6 +108,6 @@ class TransitionEnsemble(Algorithm):
         """An ensemble does not act.
 
         Raises:
-            TypeError: Always.
+            ConfigurationError: Always.
         """
-        raise TypeError("a TransitionEnsemble predicts and does not act: evaluate another method")
+        raise ConfigurationError("a TransitionEnsemble predicts and does not act: evaluate another method")

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -405,7 +406,8 @@ def test_teachers_of_a_checkpoint_are_frozen_and_value_by_the_first_critic(teach
     checkpoint = {"state_dict": teachers.state_dict(), "hyper_parameters": dict(teachers.hparams)}
     seal(checkpoint, {"method": "BCQ", "distribution": "UmazeGoalM", "data": "of the store"})
     torch.save(checkpoint, tmp_path / "bcq.ckpt")
-    loaded, digest = load_teachers(str(tmp_path / "bcq.ckpt"), "UmazeGoalM", "of the store", torch.device("cpu"))
+    path, rows = str(tmp_path / "bcq.ckpt"), Rows(torch.randn(K, 5, 2 * S + A + 2), S, A, 5, digest="of the store")
+    loaded, digest = load_teachers(path, "UmazeGoalM", rows)
     assert digest == content_hash(teachers.state_dict())
     s, a, nu = torch.randn(K, B, S), torch.randn(K, B, A), torch.randn(K, B, L)
     assert torch.equal(loaded.q(s, a), teachers.q(s, a)[0])
@@ -413,9 +415,11 @@ def test_teachers_of_a_checkpoint_are_frozen_and_value_by_the_first_critic(teach
     assert torch.equal(loaded.perturbation(s, a), teachers.perturbation(s, a))
     assert not any(x.requires_grad for x in (loaded.q(s, a), loaded.generator(s, nu), loaded.perturbation(s, a)))
     with pytest.raises(CheckpointError, match="PointGoal"):
-        load_teachers(str(tmp_path / "bcq.ckpt"), "PointGoal", "of the store", torch.device("cpu"))
+        load_teachers(path, "PointGoal", rows)
     with pytest.raises(CheckpointError, match="other data"):
-        load_teachers(str(tmp_path / "bcq.ckpt"), "UmazeGoalM", "another", torch.device("cpu"))
+        load_teachers(path, "UmazeGoalM", replace(rows, digest="another"))
+    with pytest.raises(CheckpointError, match=f"teaches {K} tasks, {K - 1} are asked"):
+        load_teachers(path, "UmazeGoalM", replace(rows, packed=rows.packed[1:]))
 
 
 @pytest.mark.parametrize("standardise", [False, True])
@@ -430,7 +434,7 @@ def test_fitting_begins_with_teachers_relabeller_and_standardised_contexts(
     model.trainer.datamodule = SimpleNamespace(rows=rows)
     model.on_fit_start()
     assert prepared == [rows]
-    assert model.teachers == ("unused", "UmazeGoalM", "of the store", torch.device("cpu"))
+    assert model.teachers == ("unused", "UmazeGoalM", rows)
     assert model.parents == {"teachers": "t", "rewards": "r"}
     inputs = rows.packed[..., :-1].flatten(0, 1)
     torch.testing.assert_close(model.encoder.shift, inputs.mean(0) if standardise else torch.zeros(2 * S + A + 1))

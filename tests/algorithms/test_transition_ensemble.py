@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.optim import Adam
 
 from mbml_lightning.algorithms import TransitionEnsemble
-from mbml_lightning.types import TaskBatch, Transitions
+from mbml_lightning.types import ConfigurationError, TaskBatch, Transitions
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -76,5 +76,5 @@ def test_next_states_and_ends_do_not_matter(make, batch) -> None:
 
 
 def test_does_not_act(make) -> None:
-    with pytest.raises(TypeError, match="does not act"):
+    with pytest.raises(ConfigurationError, match="does not act"):
         ensemble(make, False).policy()
