@@ -105,6 +105,15 @@ def test_kill_and_resume_is_bit_identical(experiment, tmp_path, phase):
             assert all(np.array_equal(one.fields[name], other.fields[name]) for name in FIELDS)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_the_bar_of_a_run_that_goes_on_shows_how_far_it_is(experiment, tmp_path, capsys):
+    run_until_killed("bcq", experiment, tmp_path, 27)
+    capsys.readouterr()
+    main([word.replace("bar=false", "bar=true") for word in words("bcq", experiment, tmp_path)])
+    shown = capsys.readouterr().out
+    assert all(f"| {block}/8 " in shown for block in (5, 6, 7, 8)) and "BCQ:" in shown
+
+
 def test_a_finished_run_is_left_alone(experiment, tmp_path):
     main(words("bcq", experiment, tmp_path))
     before = (tmp_path / "last.ckpt").read_bytes()
