@@ -4,6 +4,8 @@ import signal
 from types import FrameType
 from typing import Any
 
+from mbml_lightning import ranks
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, and what clusters send before the time of a job is up."""
 
@@ -14,6 +16,14 @@ _previous: dict[int, Any] = {}
 def asked() -> int | None:
     """The number of the first signal that came."""
     return _received
+
+
+def agreed() -> bool:
+    """Whether any rank was asked to stop; all ranks ask this together, and stop together."""
+    number = max(ranks.gather(_received or 0))
+    if number:
+        ask(number)
+    return number > 0
 
 
 def forget() -> None:

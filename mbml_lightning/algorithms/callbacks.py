@@ -8,7 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from mbml_lightning import ranks, stop
+from mbml_lightning import stop
 from mbml_lightning.data.checkpoints import read_checkpoint, write_checkpoint
 from mbml_lightning.types import ConfigurationError
 
@@ -108,21 +108,15 @@ class GracefulStop(Callback):
         stop.listen()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """All ranks stop together if one was told to; Lightning evaluates then, which only a due evaluation should."""
-        if self.agreed(trainer) and not evaluation_is_due(trainer):
+        """Lightning evaluates before it stops, which only a due evaluation should."""
+        trainer.should_stop = stop.agreed() or trainer.should_stop
+        if stop.asked() and not evaluation_is_due(trainer):
             trainer.limit_val_batches = 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Do not begin another block."""
         if trainer.state.fn == "fit":
-            self.agreed(trainer)
-
-    def agreed(self, trainer: L.Trainer) -> bool:
-        """Whether any rank was told to stop, which all ranks ask together."""
-        if number := max(ranks.gather(stop.asked() or 0)):
-            stop.ask(number)
-            trainer.should_stop = True
-        return number > 0
+            trainer.should_stop = stop.agreed() or trainer.should_stop
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Hand the signals back; the checkpoint callback saves."""

@@ -158,8 +158,8 @@ class OnlineEvaluation(Callback):
 
     def ends_with_evaluation(self, trainer: L.Trainer) -> bool:
         """Whether a finished training is evaluated, and may be now."""
-        finished = trainer.global_step >= trainer.max_steps and stop.asked() is None
-        return bool(self.splits) and finished and trainer.enable_validation
+        evaluated = bool(self.splits) and trainer.global_step >= trainer.max_steps and trainer.enable_validation
+        return evaluated and not stop.agreed()
 
     def is_evaluated(self, pl_module: L.LightningModule, weights: str) -> bool:
         """Whether the folder has a whole evaluation of these weights."""
@@ -195,8 +195,8 @@ class OnlineEvaluation(Callback):
         for chunk in self.chunks(method):
             if stop.asked() is None:
                 mine.append((chunk, self.act(name, method, chunk, device)))
-        parts = ranks.gather((mine, stop.asked() is not None))
-        return {} if any(stopped for _, stopped in parts) else merge([item for part, _ in parts for item in part])
+        parts = ranks.gather(mine)
+        return {} if stop.agreed() else merge([item for part in parts for item in part])
 
     def log_scores(self, pl_module: L.LightningModule, name: str, results: dict[str, Adaptation]) -> None:
         """To Lightning: for the bar, and for callbacks that choose by a score."""
