@@ -23,9 +23,9 @@ import torch
 from benchmarks.killing import KINDS, Ending, Moment, start
 from benchmarks.learners import CONF
 from benchmarks.measuring import publish, threads
-from mbml_lightning.data.checkpoints import read_checkpoint
-from mbml_lightning.data.store import read_store
-from mbml_lightning.evaluation.results import Evaluation
+from mbml_lightning.files.checkpoints import read_checkpoint
+from mbml_lightning.files.evaluation import Evaluation
+from mbml_lightning.files.store import read_store
 
 NEEDED = ["sac", "bcq", "reward_ensemble", "next_state_ensemble"]
 """Phases that provide what others read."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mbml_lightning.cli import main as mbml
+from mbml_lightning.cli.main import main as mbml
 
 KINDS = ("time", "write", "half")
 CALLS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir")

@@ -22,13 +22,14 @@ from mbml_lightning.algorithms import (
     TransitionEnsemble,
 )
 from mbml_lightning.algorithms.mbml import load_teachers
+from mbml_lightning.cli.configuration import Scale
 from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabeller, ensemble_prediction
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs.random_physics import RandomPhysics
 from mbml_lightning.objectives.focal import FOCAL
 from mbml_lightning.objectives.hard_mining import HardMiningTriplet
 from mbml_lightning.objectives.triplet import RelabelledTriplet
-from mbml_lightning.types import Scale, TaskBatch
+from mbml_lightning.types import TaskBatch
 
 CONF = Path(__file__).parents[1] / "conf"
 KEPT = 0.8

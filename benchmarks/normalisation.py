@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from mbml_lightning import envs
-from mbml_lightning.evaluation import normalisation
 from mbml_lightning.evaluation.adaptation import AdaptationProtocol, Chunk, adapt
-from mbml_lightning.evaluation.results import Evaluation
-from mbml_lightning.evaluation.statistics import counted_return
+from mbml_lightning.files.evaluation import Evaluation
 from mbml_lightning.policies.gaussian import UniformPolicy
+from mbml_lightning.results import normalisation
+from mbml_lightning.results.statistics import counted_return
 
 FILE = Path(normalisation.__file__).with_name(normalisation.DATA)
 TABLE_9, APPENDIX_G = "Table 9 of the paper, its training tasks", "Appendix G of the paper, its unseen tasks"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.learners import CONF
 from benchmarks.measuring import Rows, publish
-from mbml_lightning.evaluation.metrics import Metrics
+from mbml_lightning.files.log import Metrics
 
 UPDATES = {"sac": 500, "bcq": 500, "reward_ensemble": 2000, "mbml": 500}
 WAYS = {"one process, one thread": (1, 1), "one process, two threads": (1, 2), "two ranks, a thread each": (2, 1)}

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.kill_campaign import command, prepare
 from benchmarks.measuring import Rows, publish, threads
-from mbml_lightning.data.checkpoints import read_checkpoint
+from mbml_lightning.files.checkpoints import read_checkpoint
 
 OFTEN = ["--model.updates_per_block=50", "--checkpoint.every_n_updates=200", "--trainer.val_check_interval=10"]
 ENDLESS = 10**9

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.clock import WARM_UP
 from benchmarks.learners import CONF, load_scale
 from benchmarks.measuring import Rows, publish, spread, threads
-from mbml_lightning.cli import main as mbml
+from mbml_lightning.cli.main import main as mbml
 
 Seconds = dict[str, float]
 

@@ -1,5 +1,5 @@
 """``python -m mbml_lightning`` is ``mbml``."""
 
-from mbml_lightning.cli import main
+from mbml_lightning.cli.main import main
 
 main()

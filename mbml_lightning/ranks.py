@@ -15,7 +15,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-from mbml_lightning.types import ConfigurationError
+from mbml_lightning.errors import ConfigurationError
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ def experiment(tmp_path_factory):
     """Folder of a whole experiment: every phase run once through the CLI."""
     from commands import PHASES, command
 
-    from mbml_lightning.cli import main
+    from mbml_lightning.cli.main import main
 
     folder = tmp_path_factory.mktemp("experiment")
     for phase in PHASES:

@@ -10,7 +10,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 from mbml_lightning import ranks
-from mbml_lightning.cli import main
+from mbml_lightning.cli.main import main
 
 
 def free_port() -> int:
@@ -87,7 +87,7 @@ def leave_weights(folder: Path) -> Callable[[int], None]:
 
     def prepare(rank: int) -> None:
         from mbml_lightning.algorithms import Algorithm
-        from mbml_lightning.data.checkpoints import content_hash
+        from mbml_lightning.files.writing import content_hash
 
         def on_train_end(self: Algorithm) -> None:
             moments = [optimizer.state_dict() for optimizer in self.optimizer_list()]

@@ -1,12 +1,8 @@
 import csv
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are scripts beside the package, not a part of it
 
 from benchmarks import environments, learners, matrix_products, measuring, methods, step_time, trainer_overhead
 from benchmarks.agreement import check_agreement

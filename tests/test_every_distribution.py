@@ -9,9 +9,9 @@ import torch
 import yaml
 from commands import ROOT, command, phases
 
-from mbml_lightning.cli import main
+from mbml_lightning.cli.main import main
 from mbml_lightning.envs import DISTRIBUTIONS
-from mbml_lightning.evaluation.results import Evaluation
+from mbml_lightning.files.evaluation import Evaluation
 
 TASKS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf/task").glob("*.yaml"))}
 FEW = ["--evaluation.episodes=2", "--evaluation.uncounted=1", "--evaluation.trials=1", "--scale.evaluate_every=20"]

@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbml_lightning import algorithms
-from mbml_lightning.cli import main
-from mbml_lightning.data.checkpoints import CheckpointError, content_hash, read_checkpoint, seal, write_checkpoint
-from mbml_lightning.data.store import read_store
+from mbml_lightning.cli.main import main
+from mbml_lightning.errors import CheckpointError
+from mbml_lightning.files.checkpoints import read_checkpoint, seal, write_checkpoint
+from mbml_lightning.files.store import read_store
+from mbml_lightning.files.writing import content_hash
 
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=5", "--evaluation.trials=1"]
 

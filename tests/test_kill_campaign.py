@@ -1,13 +1,9 @@
 """Runs killed at random moments end where an uninterrupted one does; the long version is a benchmark."""
 
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are scripts beside the package, not a part of it
 
 from benchmarks.kill_campaign import Campaign, differences, faults, results
 from benchmarks.killing import Moment, start

@@ -15,10 +15,10 @@ from commands import BASELINES, ROOT, command
 from processes import free_port, leave_weights, run_on_ranks, slurm
 
 from mbml_lightning import algorithms
-from mbml_lightning.cli import main
-from mbml_lightning.data.store import FIELDS, read_store
-from mbml_lightning.evaluation.callbacks import OnlineEvaluation
-from mbml_lightning.evaluation.results import Evaluation
+from mbml_lightning.cli.main import main
+from mbml_lightning.files.evaluation import Evaluation
+from mbml_lightning.files.store import FIELDS, read_store
+from mbml_lightning.training.evaluation import OnlineEvaluation
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 APART = ["sac", "bcq", "reward_ensemble", "next_state_ensemble"]

@@ -12,10 +12,10 @@ import torch
 from commands import command
 
 from mbml_lightning import algorithms
-from mbml_lightning.cli import main
-from mbml_lightning.data.store import FIELDS, read_store
-from mbml_lightning.evaluation.callbacks import OnlineEvaluation
-from mbml_lightning.evaluation.results import Evaluation
+from mbml_lightning.cli.main import main
+from mbml_lightning.files.evaluation import Evaluation
+from mbml_lightning.files.store import FIELDS, read_store
+from mbml_lightning.training.evaluation import OnlineEvaluation
 
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=10", "--evaluation.trials=1"]
 METHODS = {

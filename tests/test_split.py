@@ -8,11 +8,12 @@ import pytest
 from commands import ROOT, command
 
 from mbml_lightning.algorithms import SAC
-from mbml_lightning.cli import main
+from mbml_lightning.cli.main import main
 from mbml_lightning.data.offline import OfflineDataModule
-from mbml_lightning.data.store import StoreError, read_store
 from mbml_lightning.envs import distribution
-from mbml_lightning.evaluation.results import Evaluation
+from mbml_lightning.errors import StoreError
+from mbml_lightning.files.evaluation import Evaluation
+from mbml_lightning.files.store import read_store
 
 FAMILY = distribution("PointGoal")
 

@@ -13,8 +13,8 @@ import torch
 from commands import ROOT, TINY, command
 
 import mbml_lightning
-from mbml_lightning.cli import main
-from mbml_lightning.data.store import META, meta_hash
+from mbml_lightning.cli.main import main
+from mbml_lightning.files.store import META, meta_hash
 
 
 class Bomb:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from mbml_lightning.nets.stacked import MLP
+from mbml_lightning.nets.mlp import MLP
 
 Losses = dict[str, Tensor]
 Stacks = dict[str, list[nn.Sequential]]

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from mbml_lightning.algorithms.algorithm import Algorithm, move_towards
-from mbml_lightning.nets.bcq import (
+from mbml_lightning.nets.heads import (
     CandidateEncoder,
     CandidateGenerator,
     Perturbation,
@@ -16,9 +15,10 @@ from mbml_lightning.nets.bcq import (
     clipped_noise,
     perturb,
 )
-from mbml_lightning.nets.stacked import fan_in_uniform
+from mbml_lightning.nets.mlp import fan_in_uniform
 from mbml_lightning.objectives import bcq as loss
 from mbml_lightning.policies.bcq import BCQPolicy
+from mbml_lightning.training.algorithm import Algorithm, move_towards
 from mbml_lightning.types import TaskBatch, Transitions
 
 

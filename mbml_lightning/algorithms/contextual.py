@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mbml_lightning.algorithms.algorithm import Algorithm
-from mbml_lightning.data.relabelling import Relabelled, Relabeller
+from mbml_lightning.data.relabelling import Relabeller, under_every_task
 from mbml_lightning.nets.task_encoder import TaskEncoder, product, sample
 from mbml_lightning.objectives.divergence import kl_to_prior
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
+from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.types import Gaussian, TaskBatch, Transitions
 
 
@@ -114,14 +114,6 @@ class ContextualAlgorithm(Algorithm):
 def sample_rows(posterior: Gaussian, rows: int) -> Float[Tensor, "K B Z"]:
     """One reparametrised z of each task, repeated for its transitions."""
     return sample(posterior).unsqueeze(1).expand(-1, rows, -1)
-
-
-def under_every_task(contexts: Transitions, relabelled: Relabelled) -> Transitions:
-    """Contexts c_j as every task i relabels them, ``(K, K, C)``; what it leaves alone is not copied."""
-    k = len(relabelled.rewards)
-    s, a, _, next_s, termination = (x.expand(k, *x.shape) for x in contexts)
-    changed = relabelled.next_observations
-    return Transitions(s, a, relabelled.rewards, next_s if changed is None else changed, termination)
 
 
 def draw_rows(pool: Bool[Tensor, "K P"], count: int) -> Bool[Tensor, "K P"]:

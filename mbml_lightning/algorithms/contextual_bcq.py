@@ -10,8 +10,8 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms.bcq import BCQLosses
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
-from mbml_lightning.nets.bcq import CandidateEncoder, CandidateGenerator, Perturbation, QFunction
-from mbml_lightning.nets.stacked import fan_in_uniform
+from mbml_lightning.nets.heads import CandidateEncoder, CandidateGenerator, Perturbation, QFunction
+from mbml_lightning.nets.mlp import fan_in_uniform
 from mbml_lightning.types import TaskBatch, Transitions
 
 

@@ -10,9 +10,10 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms.bcq import BCQ
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
-from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError, check_data, check_made_by, read_checkpoint
 from mbml_lightning.data.rows import Rows
-from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, QFunction, clipped_noise
+from mbml_lightning.errors import CheckpointError
+from mbml_lightning.files.checkpoints import CHECKPOINT_KEY, check_data, check_made_by, read_checkpoint
+from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, QFunction, clipped_noise
 from mbml_lightning.objectives import distillation
 from mbml_lightning.policies.bcq import BCQPolicy
 from mbml_lightning.types import TaskBatch, Transitions

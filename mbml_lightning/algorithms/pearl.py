@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from mbml_lightning.algorithms.algorithm import move_towards
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
-from mbml_lightning.nets.bcq import QFunction, StateValue
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
+from mbml_lightning.nets.heads import QFunction, StateValue
 from mbml_lightning.objectives import pearl as loss
 from mbml_lightning.policies.gaussian import GaussianPolicy
+from mbml_lightning.training.algorithm import move_towards
 from mbml_lightning.types import TaskBatch, Transitions
 
 

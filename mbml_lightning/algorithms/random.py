@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from mbml_lightning.algorithms.algorithm import Algorithm
 from mbml_lightning.policies.gaussian import UniformPolicy
+from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.types import TaskBatch
 
 

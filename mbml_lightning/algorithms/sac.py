@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning import ranks
-from mbml_lightning.algorithms.algorithm import Algorithm, move_towards
 from mbml_lightning.data.online import OnlineDataModule
-from mbml_lightning.nets.bcq import QFunction
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
+from mbml_lightning.nets.heads import QFunction
 from mbml_lightning.objectives import sac as loss
 from mbml_lightning.policies.gaussian import GaussianPolicy
+from mbml_lightning.training.algorithm import Algorithm, move_towards
 from mbml_lightning.types import TaskBatch, Transitions
 
 

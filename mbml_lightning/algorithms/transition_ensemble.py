@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.optim import Adam
 
 from mbml_lightning import ranks
-from mbml_lightning.algorithms.algorithm import Algorithm
-from mbml_lightning.data.relabelling import RelabellingError
 from mbml_lightning.data.relabelling_error import absolute_errors, truly_relabelled
-from mbml_lightning.nets.stacked import MLP
-from mbml_lightning.types import ConfigurationError, TaskBatch, Transitions
+from mbml_lightning.errors import ConfigurationError, RelabellingError
+from mbml_lightning.nets.mlp import MLP
+from mbml_lightning.training.algorithm import Algorithm
+from mbml_lightning.types import TaskBatch, Transitions
 
 
 class TransitionEnsemble(Algorithm):

@@ -7,8 +7,9 @@ import torch
 
 from mbml_lightning import envs
 from mbml_lightning.data.rows import Rows, pack
-from mbml_lightning.data.store import Store, StoreError, read_store
 from mbml_lightning.data.ticks import Ticks, blocks
+from mbml_lightning.errors import StoreError
+from mbml_lightning.files.store import Store, read_store
 from mbml_lightning.ranks import own_tasks
 
 

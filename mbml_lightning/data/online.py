@@ -11,12 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mbml_lightning import envs, ranks
-from mbml_lightning.data.replay_file import ReplayFile
 from mbml_lightning.data.rows import Rows
-from mbml_lightning.data.store import StoreError, TaskRecord
-from mbml_lightning.data.store_writing import write_store
 from mbml_lightning.data.ticks import Ticks, blocks
-from mbml_lightning.policies.threads import cores_for_physics
+from mbml_lightning.envs.cores import cores_for_physics
+from mbml_lightning.errors import StoreError
+from mbml_lightning.files.replay import ReplayFile
+from mbml_lightning.files.store import TaskRecord
+from mbml_lightning.files.store_writing import write_store
 from mbml_lightning.types import Policy, Transitions
 
 EPISODES = ("episode", "episode_return", "observations")

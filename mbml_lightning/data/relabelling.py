@@ -10,15 +10,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mbml_lightning import envs
-from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError, check_data, check_made_by, read_checkpoint
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs import TaskDistribution
-from mbml_lightning.nets.stacked import MLP
+from mbml_lightning.errors import CheckpointError, RelabellingError
+from mbml_lightning.files.checkpoints import CHECKPOINT_KEY, check_data, check_made_by, read_checkpoint
+from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.types import Transitions
-
-
-class RelabellingError(ValueError):
-    """Relabelling that cannot be done, said in one line with the remedy."""
 
 
 class Relabelled(NamedTuple):
@@ -209,3 +206,11 @@ def _observed(family: TaskDistribution, t: Transitions) -> np.ndarray:
         return family.observed_outcomes(*(s.double().numpy() for s in (t.observations, t.next_observations)))
     except ValueError as error:
         raise RelabellingError(f"{error}: use EnsembleRelabeller") from None
+
+
+def under_every_task(contexts: Transitions, relabelled: Relabelled) -> Transitions:
+    """Contexts c_j as every task i relabels them, ``(K, K, C)``; what it leaves alone is not copied."""
+    k = len(relabelled.rewards)
+    s, a, _, next_s, termination = (x.expand(k, *x.shape) for x in contexts)
+    changed = relabelled.next_observations
+    return Transitions(s, a, relabelled.rewards, next_s if changed is None else changed, termination)

@@ -1,1 +1,1 @@
-"""Acting on tasks, scores and their uncertainty, and the report."""
+"""How a policy meets tasks that it does not know (Algorithm 5)."""

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from mbml_lightning.envs import TaskDistribution, TaskVectorEnv, make_vec_env
+from mbml_lightning.envs.cores import cores_for_physics
 from mbml_lightning.nets.task_encoder import TaskEncoder, product
-from mbml_lightning.policies.threads import cores_for_physics
 from mbml_lightning.types import Gaussian, Policy, Transitions
 
 

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mbml_lightning.data.checkpoints import CHECKPOINT_KEY, CheckpointError, check_made_by, read_checkpoint
 from mbml_lightning.envs import TaskDistribution
+from mbml_lightning.envs.cores import cores_for_physics
+from mbml_lightning.errors import CheckpointError
 from mbml_lightning.evaluation.adaptation import (
     PRIOR,
     AdaptationProtocol,
@@ -19,10 +20,10 @@ from mbml_lightning.evaluation.adaptation import (
     act_episode,
     make_copies,
 )
+from mbml_lightning.files.checkpoints import CHECKPOINT_KEY, check_made_by, read_checkpoint
 from mbml_lightning.nets.gaussian_actor import GaussianActor
-from mbml_lightning.nets.stacked import MLP
+from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.policies.gaussian import GaussianPolicy, UniformPolicy
-from mbml_lightning.policies.threads import cores_for_physics
 from mbml_lightning.types import Policy
 
 

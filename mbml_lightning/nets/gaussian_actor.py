@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mbml_lightning.nets.stacked import MLP, Initializer, fan_out_uniform
+from mbml_lightning.nets.mlp import MLP, Initializer, fan_out_uniform
 
 LARGEST_ACTION = 0.999
 """Magnitude of an action whose density is asked; at 1 the Gaussian's u would be infinite."""

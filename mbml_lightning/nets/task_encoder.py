@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mbml_lightning.nets.stacked import MLP, fan_out_uniform
+from mbml_lightning.nets.mlp import MLP, fan_out_uniform
 from mbml_lightning.types import Gaussian, Transitions
 
 SMALLEST_VARIANCE = 1e-7

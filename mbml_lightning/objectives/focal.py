@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
-from mbml_lightning.types import ConfigurationError
 
 
 def attraction(z: Float[Tensor, "K N Z"]) -> Float[Tensor, ""]:

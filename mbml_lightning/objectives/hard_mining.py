@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.objectives.divergence import kl
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
-from mbml_lightning.types import ConfigurationError, Gaussian
+from mbml_lightning.types import Gaussian
 
 
 def context_divergences(sets: Gaussian) -> Float[Tensor, "K N K N"]:

@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.task_encoder import product
 from mbml_lightning.objectives.divergence import kl
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
-from mbml_lightning.types import ConfigurationError, Gaussian
+from mbml_lightning.types import Gaussian
 
 
 def random_rows(count: Int[Tensor, "*n"], rows: int) -> Bool[Tensor, "*n C"]:

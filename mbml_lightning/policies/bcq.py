@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, best_candidate, clipped_noise, perturb
+from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, best_candidate, clipped_noise, perturb
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mbml_lightning.algorithms import Algorithm
-from mbml_lightning.nets.stacked import MLP
+from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.types import TaskBatch, Transitions
 
 DISTRIBUTION, S, A = "UmazeGoalM", 4, 2  # states and actions of different size

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning.algorithms import BCQ, MBML, contextual, mbml
-from mbml_lightning.algorithms.contextual import draw_rows, sample_rows, under_every_task
+from mbml_lightning.algorithms.contextual import draw_rows, sample_rows
 from mbml_lightning.algorithms.mbml import Teachers, load_teachers
-from mbml_lightning.data.checkpoints import CheckpointError, content_hash, seal
-from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, Relabeller, with_truth
+from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, Relabeller, under_every_task, with_truth
 from mbml_lightning.data.rows import Rows
-from mbml_lightning.nets.stacked import MLP
+from mbml_lightning.errors import CheckpointError
+from mbml_lightning.files.checkpoints import seal
+from mbml_lightning.files.writing import content_hash
+from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.objectives import triplet
 from mbml_lightning.objectives.triplet import RelabelledTriplet
 from mbml_lightning.types import Gaussian, TaskBatch, Transitions

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from mbml_lightning.algorithms import MBML
-from mbml_lightning.algorithms.contextual import under_every_task
 from mbml_lightning.algorithms.mbml import Teachers
-from mbml_lightning.data.relabelling import OracleRelabeller
+from mbml_lightning.data.relabelling import OracleRelabeller, under_every_task
 from mbml_lightning.data.rows import Rows, pack
 from mbml_lightning.envs import distribution, make_vec_env
 from mbml_lightning.envs.point import SPEED

@@ -8,9 +8,9 @@ import yaml
 from commands import ABLATIONS, ACTING, BASELINES, command
 
 from mbml_lightning.algorithms import BCQ, MBML, PEARL, SAC, Algorithm, ContextualBCQ, MultiTaskBC, Random
-from mbml_lightning.cli import main
+from mbml_lightning.cli.main import main
 from mbml_lightning.envs import DISTRIBUTIONS
-from mbml_lightning.evaluation.results import Evaluation
+from mbml_lightning.files.evaluation import Evaluation
 
 TRAINED = [name for name in ACTING if name != "random"]
 BLOCKS = "--model.updates_per_block=5"

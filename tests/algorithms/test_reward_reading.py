@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from commands import command
 
-from mbml_lightning.cli import main
+from mbml_lightning.cli.main import main
 
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=10", "--evaluation.splits=[]"]
 
@@ -54,7 +54,7 @@ def test_errors_of_relabelled_rewards_are_logged(experiment):
 
 
 def test_only_the_last_evaluation_of_a_training_has_all_trials(experiment, tmp_path, monkeypatch):
-    from mbml_lightning.evaluation.results import Evaluation
+    from mbml_lightning.files.evaluation import Evaluation
 
     seen = []
     plain = Evaluation.save

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch.optim import Adam
 
 from mbml_lightning.algorithms import TransitionEnsemble
-from mbml_lightning.types import ConfigurationError, TaskBatch, Transitions
+from mbml_lightning.errors import ConfigurationError
+from mbml_lightning.types import TaskBatch, Transitions
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbml_lightning.data.online import episode_returns
-from mbml_lightning.data.store import read_store
 from mbml_lightning.envs import distribution
+from mbml_lightning.files.store import read_store
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5, width=32), st.sampled_from(["goes on", "ended", "time is up"])), min_size=1))

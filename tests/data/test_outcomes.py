@@ -8,11 +8,12 @@ import torch
 
 from mbml_lightning.data.offline import OfflineDataModule
 from mbml_lightning.data.online import OnlineDataModule
-from mbml_lightning.data.relabelling import OracleRelabeller, RelabellingError
-from mbml_lightning.data.store import StoreError, TaskRecord, read_store
-from mbml_lightning.data.store_writing import write_store
+from mbml_lightning.data.relabelling import OracleRelabeller
 from mbml_lightning.envs import DISTRIBUTIONS, distribution
 from mbml_lightning.envs.random_physics import RandomPhysics
+from mbml_lightning.errors import RelabellingError, StoreError
+from mbml_lightning.files.store import TaskRecord, read_store
+from mbml_lightning.files.store_writing import write_store
 from mbml_lightning.policies.gaussian import UniformPolicy
 
 K, N = 3, 12

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from mbml_lightning import envs
-from mbml_lightning.data.checkpoints import CheckpointError, seal
 from mbml_lightning.data.relabelling import (
     EnsembleRelabeller,
     OracleRelabeller,
     Relabelled,
-    RelabellingError,
     ensemble_prediction,
     with_truth,
 )
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs.random_physics import RandomPhysics
-from mbml_lightning.nets.stacked import MLP
+from mbml_lightning.errors import CheckpointError, RelabellingError
+from mbml_lightning.files.checkpoints import seal
+from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.types import Transitions
 
 E, K, N, C, S, A = 4, 3, 50, 6, 4, 2

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from mbml_lightning.algorithms import BCQ
-from mbml_lightning.algorithms.task_sharding import keep_tasks
 from mbml_lightning.envs import distribution
 from mbml_lightning.evaluation.adaptation import (
     AdaptationProtocol,
@@ -21,6 +20,7 @@ from mbml_lightning.evaluation.adaptation import (
     seeds,
 )
 from mbml_lightning.nets.task_encoder import TaskEncoder
+from mbml_lightning.training.sharding import keep_tasks
 from mbml_lightning.types import Gaussian
 
 POINT = distribution("PointGoal")

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from mbml_lightning.data.checkpoints import CheckpointError, seal
 from mbml_lightning.envs import distribution
+from mbml_lightning.errors import CheckpointError
 from mbml_lightning.evaluation.adaptation import AdaptationProtocol, Chunk, Episode, Start, adapt, draw
 from mbml_lightning.evaluation.contexts import begin, needed_actors, other_members, read_collectors
-from mbml_lightning.evaluation.results import PROTOCOLS
-from mbml_lightning.nets.stacked import MLP
+from mbml_lightning.files.checkpoints import seal
+from mbml_lightning.files.evaluation import PROTOCOLS
+from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.nets.task_encoder import TaskEncoder
 
 POINT = distribution("PointGoal")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mbml_lightning.nets.bcq import CandidateGenerator, Perturbation, QFunction
+from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, QFunction
 from mbml_lightning.policies.bcq import BCQPolicy
 from mbml_lightning.types import Policy
 

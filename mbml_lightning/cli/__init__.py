@@ -1,0 +1,1 @@
+"""The command ``mbml`` and its configuration."""

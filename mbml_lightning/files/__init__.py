@@ -1,0 +1,1 @@
+"""All that a run leaves on disk: formats, writing, reading, rejecting."""

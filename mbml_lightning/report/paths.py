@@ -1,0 +1,103 @@
+"""Paths through the plane: what a policy that does not know its task yet does, episode by episode."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from mbml_lightning.files.evaluation import Evaluation
+from mbml_lightning.report.curves import task_name
+from mbml_lightning.report.drawing import FEW
+from mbml_lightning.report.style import colours
+from mbml_lightning.results.runs import Method, Run
+
+EPISODE_COLOURS = ("#d59f00", "#14a098", "#b5479d")
+COLUMNS = 4
+Corner = Float[np.ndarray, "2"]
+
+
+def paths(methods: Sequence[Method], walls: Float[np.ndarray, "W 4"] | None) -> Figure | None:
+    """Paths of the first, the first counted and the last episode on a few unseen tasks.
+
+    Args:
+        methods: All methods; a row for each of the first few that are no reference and kept trajectories (of the first
+            such seed).
+        walls: Corners (x0, y0, x1, y1), in the coordinates of the observations, the first two of which are (x, y).
+    """
+    kept = {m: [run for run in m.runs if "test" in run.trajectories] for m in methods if not m.is_reference}
+    rows = [(method, runs[0]) for method, runs in kept.items() if runs][:FEW]
+    if not rows:
+        return None
+    goals = np.array(_evaluation(rows[0][1]).splits["test"].tasks)
+    chosen = _spread(goals)
+    low, high = _frame([run for _, run in rows], goals)
+    figure, panels = _panels(len(rows), len(chosen), low, high)
+    for (method, run), line in zip(rows, panels, strict=True):
+        line[0].set_ylabel(method.label, color=colours(methods)[method.name], weight="bold", size=12)
+        for task, axes in zip(chosen, line, strict=True):
+            _draw(axes, run, task, walls)
+    for task, axes in zip(chosen, panels[0], strict=True):
+        axes.set_title(f"goal {task_name(goals[task].tolist(), task)}", size=10)
+    _legend(figure, _episodes(rows[0][1]))
+    return figure
+
+
+def _evaluation(run: Run) -> Evaluation:
+    assert run.evaluation, "trajectories are read with their evaluation only"
+    return run.evaluation
+
+
+def _spread(goals: Float[np.ndarray, "tasks 2"]) -> list[int]:
+    """A few tasks from end to end of the plane."""
+    order = np.lexsort((goals[:, 1], goals[:, 0]))
+    return [int(order[i]) for i in np.linspace(0, len(goals) - 1, min(COLUMNS, len(goals))).round().astype(int)]
+
+
+def _episodes(run: Run) -> list[int]:
+    """Numbers of the episodes shown: the first, from the prior, the first that counts, and the last."""
+    return sorted({0, _evaluation(run).uncounted, _evaluation(run).episodes - 1})
+
+
+def _draw(axes: Axes, run: Run, task: int, walls: Float[np.ndarray, "W 4"] | None) -> None:
+    split, path = _evaluation(run).splits["test"], run.trajectories["test"][task, :, :, :2]
+    for x0, y0, x1, y1 in [] if walls is None else walls:
+        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, color=rcParams["grid.color"], lw=1))
+    shown = _episodes(run)
+    for place, (episode, colour) in enumerate(zip(shown, EPISODE_COLOURS, strict=False)):
+        axes.plot(*path[episode].T, color=colour, lw=1.7, alpha=0.95, solid_joinstyle="round")
+        x = (place + 0.5) / len(shown)
+        score = split.returns[task, 0, episode]
+        text = f"{score:.0f}" if abs(score) >= 100 else f"{score:.1f}"
+        axes.text(x, -0.02, text, color=colour, ha="center", va="top", weight="bold", transform=axes.transAxes)
+    axes.plot(*path[0, 0], "o", color=rcParams["text.color"], ms=5, zorder=4)
+    axes.plot(*split.tasks[task], "*", color=rcParams["text.color"], mec=rcParams["axes.facecolor"], ms=15, zorder=5)
+
+
+def _frame(runs: Sequence[Run], goals: Float[np.ndarray, "tasks 2"]) -> tuple[Corner, Corner]:
+    """Corners that hold all paths and goals, and a little of the walls around."""
+    points = np.concatenate([goals, *(run.trajectories["test"][..., :2].reshape(-1, 2) for run in runs)])
+    return np.nanmin(points, axis=0) - 0.35, np.nanmax(points, axis=0) + 0.35
+
+
+def _panels(rows: int, columns: int, low: Corner, high: Corner) -> tuple[Figure, np.ndarray]:
+    """Empty panels with the same limits."""
+    width, height = 2.3, 2.3 * (high - low)[1] / (high - low)[0] + 0.35
+    figure = Figure(figsize=(width * columns + 0.4, height * rows + 0.6), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[], aspect="equal")
+        axes.spines[:].set_visible(True)
+    return figure, panels
+
+
+def _legend(figure: Figure, shown: Sequence[int]) -> None:
+    lines = [Line2D([], [], color=colour, lw=2.5) for _, colour in zip(shown, EPISODE_COLOURS, strict=False)]
+    ink = rcParams["text.color"]
+    lines += [Line2D([], [], color=ink, marker=m, ms=s, ls="") for m, s in (("o", 5), ("*", 12))]
+    names = [f"episode {episode + 1}" + (" (from the prior)" if episode == 0 else "") for episode in shown]
+    figure.legend(lines, [*names, "start", "goal"], loc="outside lower center", ncols=len(lines))

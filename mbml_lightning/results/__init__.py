@@ -1,0 +1,1 @@
+"""Numbers: the runs of an experiment, their scores and statistics."""

@@ -1,0 +1,1 @@
+"""How Lightning trains, stops, resumes, logs and evaluates a method."""

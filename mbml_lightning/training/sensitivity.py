@@ -1,0 +1,109 @@
+"""Logs, while a method trains, whether its encoder reads rewards, and keeps the posteriors that show it."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from mbml_lightning.data.relabelling import OracleRelabeller, under_every_task
+from mbml_lightning.data.rows import Rows
+from mbml_lightning.errors import RelabellingError, ResultsError
+from mbml_lightning.evaluation.sensitivity import reward_sensitivity, rewards_followed
+from mbml_lightning.files.posteriors import load_posteriors
+from mbml_lightning.files.writing import replacing
+from mbml_lightning.nets.task_encoder import product
+from mbml_lightning.training.algorithm import Algorithm
+from mbml_lightning.types import Gaussian, Transitions
+
+
+class RewardSensitivity(Callback):
+    """``val/reward_sensitivity`` and ``val/rewards_followed`` at every evaluation, and ``posteriors.npz``.
+
+    A few contexts of each training task get every other task's true rewards; states and actions stay. Where the data
+    do not tell true rewards, or tasks do not differ in them, there is nothing to measure.
+
+    Args:
+        folder: Where ``posteriors.npz`` goes: posterior means by ``before_own`` and ``after_own`` ``(K, N, Z)``,
+            ``before_relabelled`` and ``after_relabelled`` ``(K, K, N, Z)``.
+        contexts: N, contexts of each task.
+        seed: Seed of the contexts' rows, the same at every evaluation.
+    """
+
+    def __init__(self, folder: str, contexts: int = 8, seed: int = 0) -> None:
+        self.folder, self.contexts, self.seed = Path(folder), contexts, seed
+        self.rows: Transitions | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the contexts; at the first start, keep their posteriors before training."""
+        if not isinstance(pl_module, Algorithm) or pl_module.encoder is None or pl_module.num_tasks < 2:
+            return
+        if not trainer.is_global_zero:
+            return
+        try:
+            self.rows = self.swapped(trainer.datamodule.rows, pl_module)  # type: ignore[attr-defined]
+        except RelabellingError as error:
+            logging.getLogger(__name__).info("reward sensitivity is not measured: %s", error)
+            return
+        if pl_module.global_step == 0:
+            self.save("before", *self.posteriors(pl_module))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure and log; the encoder is that of the updates so far."""
+        if self.rows is None or not isinstance(pl_module, Algorithm):
+            return
+        own, swapped = self.posteriors(pl_module)
+        pl_module.write(
+            {
+                "val/reward_sensitivity": float(reward_sensitivity(own, swapped)),
+                "val/rewards_followed": float(rewards_followed(own, swapped)),
+            }
+        )
+        self.save("after", own, swapped)
+
+    def swapped(self, rows: Rows, module: Algorithm) -> Transitions:
+        """Contexts c_j with the rewards of task i at ``[i, j]``, ``(K, K, N x C)``; the diagonal has its own."""
+        generator = torch.Generator().manual_seed(self.seed)
+        count = self.contexts * module.context_size
+        index = torch.randint(rows.count, (module.num_tasks, count), generator=generator).to(rows.packed.device)
+        few = rows.select(index)
+        oracle = OracleRelabeller()
+        oracle.prepare(few, module.family.name)
+        contexts = few.unpack(few.packed)
+        return under_every_task(contexts, oracle(contexts, torch.arange(count, device=index.device).expand_as(index)))
+
+    @torch.no_grad()
+    def posteriors(self, module: Algorithm) -> tuple[Gaussian, Gaussian]:
+        """Of each task's own contexts ``(K, N, Z)``, and of those with swapped rewards ``(K, K, N, Z)``."""
+        assert self.rows is not None
+        assert module.encoder is not None
+        factors = module.encoder(self.rows)
+        posterior = product(Gaussian(*(x.unflatten(2, (self.contexts, -1)) for x in factors)))
+        return Gaussian(*(x.diagonal().movedim(-1, 0) for x in posterior)), posterior
+
+    def save(self, when: Literal["before", "after"], own: Gaussian, swapped: Gaussian) -> None:
+        """Replace this moment's posteriors in ``posteriors.npz``, whole or not at all."""
+        path = self.folder / "posteriors.npz"
+        arrays = {f"{when}_own": _numpy(own.mean), f"{when}_relabelled": _numpy(swapped.mean)}
+        if when == "after" and path.exists():
+            arrays |= before_training(path)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def before_training(path: Path) -> dict[str, np.ndarray]:
+    """The posteriors before training that a file of posteriors holds; none if it is damaged, which is said."""
+    try:
+        means = load_posteriors(path).get("before")
+    except ResultsError as error:
+        logging.getLogger(__name__).warning("%s: the posteriors before training are lost", error)
+        return {}
+    return {} if means is None else {"before_own": means.own, "before_relabelled": means.relabelled}
+
+
+def _numpy(x: Tensor) -> np.ndarray:
+    return x.float().cpu().numpy()

@@ -1,0 +1,79 @@
+"""The table and the page of environments say what the environments do."""
+
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from mbml_lightning.cli import catalogue
+from mbml_lightning.cli.main import main
+from mbml_lightning.envs import distribution
+
+PAGE = Path(__file__).parents[2] / "docs/environments.md"
+IDS = [env_id for env_id, spec in gym.registry.items() if spec.namespace == "mbml"]
+
+
+@pytest.fixture(scope="module")
+def listed():
+    return {entry.env_id: entry for entry in catalogue.entries()}
+
+
+def test_every_registered_id_is_listed(listed):
+    assert IDS and list(listed) == IDS
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_an_entry_is_what_the_environment_shows(listed, env_id):
+    entry, env = listed[env_id], gym.make(env_id).unwrapped
+    state, _ = env.reset(seed=1)
+    action = env.action_space.sample()
+    _, reward, *_, info = env.step(action)
+    assert (len(state), len(action)) == (entry.observation_dim, entry.action_dim)
+    assert tuple(info) == entry.reward_terms and np.isclose(sum(info.values()), reward)
+    assert all(len(env.distribution.tasks(split)) == size for split, size in entry.tasks.items())
+    assert (entry.horizon, entry.frames_per_second) == (env.distribution.horizon, env.metadata["render_fps"])
+
+
+def test_the_defaults_listed_are_those_that_make_takes(listed):
+    for entry in listed.values():
+        assert distribution(entry.family, **entry.options) == distribution(entry.family)
+
+
+def test_the_page_is_what_the_code_writes_today_and_its_pictures_are_there():
+    text = PAGE.read_text(encoding="utf-8")
+    assert text == catalogue.page(), "run MUJOCO_GL=egl mbml envs --page docs/environments.md"
+    pictures = sorted(path.name for path in (PAGE.parent / "images").glob("*.png"))
+    assert pictures == sorted(f"{entry.family}.png" for entry in catalogue.entries())
+    assert all(f"images/{picture}" in text for picture in pictures)
+
+
+def test_what_an_inherited_option_means_is_found():
+    meaning = catalogue.option_meaning(type(distribution("HumanoidDir")), "contact_forces")
+    assert meaning == "Observe 84 contact forces and pay for them; see AntDir."
+
+
+def test_the_command_prints_every_id(capsys):
+    main(["envs"])
+    words = capsys.readouterr().out.split()
+    assert [word for word in words if word.startswith("mbml/")] == IDS
+
+
+def test_the_command_writes_page_and_pictures(tmp_path, monkeypatch):
+    frame = catalogue.picture("PointGoal")
+    assert len(np.unique(frame.reshape(-1, 3), axis=0)) == 3  # ground, point and goal
+    monkeypatch.setattr(catalogue, "picture", lambda name: frame)  # the others need OpenGL
+    main(["envs", "--page", str(tmp_path / "docs/page.md")])
+    assert (tmp_path / "docs/page.md").read_text(encoding="utf-8") == catalogue.page()
+    assert len(list((tmp_path / "docs/images").glob("*.png"))) == len(IDS)
+
+
+def test_without_opengl_the_command_says_so_in_a_line(tmp_path, monkeypatch, capsys):
+    def no_context(name):
+        raise RuntimeError("start Python with MUJOCO_GL=egl")
+
+    monkeypatch.setattr(catalogue, "picture", no_context)
+    with pytest.raises(SystemExit) as stop:
+        main(["envs", "--page", str(tmp_path / "page.md")])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "mbml envs: error: start Python with MUJOCO_GL=egl\n"

@@ -1,0 +1,181 @@
+"""The commands as a user gives them: composition, overrides, interpolation, errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from commands import ROOT, TINY, command
+
+from mbml_lightning.cli.main import main
+from mbml_lightning.files.checkpoints import seal
+from mbml_lightning.files.evaluation import Evaluation
+
+
+def printed_config(capsys, *words):
+    """What ``--print_config`` shows."""
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--print_config"])
+    assert stop.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def error_of(capsys, *words):
+    """The message of a command that is refused."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert stop.value.code not in (0, None)
+    return capsys.readouterr().err + str(stop.value.code)
+
+
+@pytest.mark.parametrize("phase", ["sac", "bcq", "reward_ensemble", "mbml", "neither", "random"])
+def test_every_phase_leaves_its_results(experiment, phase):
+    run = experiment / phase / "seed-0"
+    assert (run / "config.yaml").is_file()
+    assert (run / "last.ckpt").is_file() == (phase != "random")
+    if phase == "reward_ensemble":
+        return
+    evaluation = Evaluation.load(run / "evaluation.json")
+    splits = {"train"} if phase in ("sac", "bcq") else {"train", "test"}
+    assert set(evaluation.splits) == splits
+    assert (evaluation.distribution, evaluation.horizon, evaluation.trials) == ("PointGoal", 20, 2)
+    assert evaluation.step == {"sac": 100, "random": 0}.get(phase, 20)
+
+
+def test_metrics_are_counted_in_updates(experiment):
+    lines = [json.loads(line) for line in (experiment / "mbml/seed-0/metrics.jsonl").read_text().splitlines()]
+    losses = {"q_loss", "candidate_loss", "perturbation_loss", "kl_loss", "triplet_loss", "kept_fraction"}
+    assert {f"train/{name}" for name in losses} <= set(lines[0])
+    assert [line["step"] for line in lines if "train/q_loss" in line] == [20]
+    evaluated = lines[-1] | lines[-2]
+    assert evaluated["step"] == 20 and {"val/return_test", "val/reward_sensitivity"} <= set(evaluated)
+
+
+TASKS, SCALES = (sorted((ROOT / "conf" / folder).glob("*.yaml")) for folder in ("task", "scale"))
+EVERY = [(task, ROOT / "conf/scale/laptop.yaml") for task in TASKS] + [(TASKS[0], scale) for scale in SCALES]
+
+
+@pytest.mark.parametrize(("task", "scale"), EVERY)
+@pytest.mark.parametrize("method", sorted((ROOT / "conf").glob("*.yaml")))
+def test_every_configuration_prints_and_parses_again(capsys, tmp_path, method, task, scale):
+    words = ["fit", "-c", str(method), "--task", str(task), "--scale", str(scale)]
+    config = printed_config(capsys, *words)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert printed_config(capsys, "fit", "-c", str(tmp_path / "config.yaml")) == config
+
+
+def test_interpolation_reaches_across_files_and_overrides(capsys):
+    words = ["fit", "-c", str(ROOT / "conf/mbml.yaml"), *TINY]
+    config = printed_config(capsys, *words, "--task.relabel_threshold=0.7", "--model.hooks.triplet.margin=8")
+    model = config["model"]["init_args"]
+    assert model["relabeller"]["init_args"]["threshold"] == 0.7
+    assert model["hooks"]["triplet"]["init_args"]["margin"] == 8
+    assert model["q_hidden"] == [16, 16]
+    assert config["run"] == config["evaluation"]["folder"] == "runs/PointGoal-tiny/mbml/seed-0"
+    assert printed_config(capsys, *words, "--seed_everything=3")["run"].endswith("seed-3")
+
+
+def test_paper_scale_takes_the_budgets_of_the_task(capsys):
+    task = ["--task", str(ROOT / "conf/task/umaze_goal_m.yaml")]
+    config = printed_config(capsys, "fit", "-c", str(ROOT / "conf/bcq.yaml"), *task)
+    assert config["trainer"]["max_steps"] == 50_000
+    assert config["scale"]["sac_hidden"] == [1024] * 7
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--model.lrr=1"], "lrr"),
+        (["--trainer.max_step=1"], "max_step"),
+        (["--task.distribution=Mars"], "Mars"),
+        (["--scale.mbml_updates=many"], "mbml_updates"),
+        (["--run", "${nowhere}"], "nowhere"),
+        (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt"),
+        (["-c", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_what_is_wrong_is_named_in_a_few_lines(capsys, tmp_path, words, names):
+    message = error_of(capsys, *command("mbml", tmp_path, *words))
+    assert names in message
+    assert len(message.splitlines()) < 12
+
+
+def test_what_a_constructor_refuses_is_one_line(capsys, tmp_path):
+    message = error_of(capsys, *command("sac", tmp_path, "--scale.interactions=300"))
+    assert "data.interactions is 300, but only 200 steps are collected" in message
+    assert len(message.splitlines()) < 5
+
+
+def test_missing_phases_are_named(capsys, tmp_path, experiment):
+    assert "sac/seed-0/data" in error_of(capsys, *command("bcq", tmp_path))
+    data = f"--data.store={experiment}/sac/seed-0/data"
+    assert "bcq/seed-0/last.ckpt" in error_of(capsys, *command("mbml", tmp_path, data))
+
+
+def test_checkpoints_of_others_are_refused(capsys, tmp_path, experiment):
+    bcq = experiment / "bcq/seed-0/last.ckpt"
+    message = error_of(capsys, *command("mbml", experiment, "--ckpt_path", str(bcq), "--run", str(tmp_path)))
+    assert "method is BCQ, MBML is needed" in message
+    stranger = torch.load(bcq, weights_only=True)
+    seal(stranger, stranger["mbml"] | {"distribution": "UmazeGoalM"})
+    torch.save(stranger, tmp_path / "stranger.ckpt")
+    words = [f"--model.teachers={tmp_path}/stranger.ckpt", "--run", str(tmp_path)]
+    message = error_of(capsys, *command("mbml", experiment, *words))
+    assert "stranger.ckpt: distribution is UmazeGoalM, PointGoal is needed" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04"])
+def test_damaged_checkpoints_are_named(capsys, tmp_path, experiment, content):
+    (tmp_path / "broken.ckpt").write_bytes(content)
+    words = ["--ckpt_path", str(tmp_path / "broken.ckpt"), "--run", str(tmp_path)]
+    assert "broken.ckpt: damaged" in error_of(capsys, *command("bcq", experiment, *words))
+
+
+def test_any_of_the_official_sets_can_be_evaluated(experiment, tmp_path):
+    main(command("random", experiment, "--run", str(tmp_path), "--evaluation.splits=[test,ood]"))
+    evaluation = Evaluation.load(tmp_path / "evaluation.json")
+    assert {name: len(split.returns) for name, split in evaluation.splits.items()} == {"test": 4, "ood": 4}
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(1e9, True), (0.0, False)])
+def test_next_states_are_relabelled_where_a_threshold_asks_for_it(experiment, tmp_path, threshold, kept):
+    words = [f"--task.next_state_threshold={threshold}", "--task.relabel_threshold=1e9", "--evaluation.splits=[]"]
+    main(command("mbml", experiment, *words, "--run", str(tmp_path)))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["train/kept_fraction"] for line in lines if "train/kept_fraction" in line] == [kept]
+
+
+def test_wandb_offline_by_one_flag(experiment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    overlay = ["--trainer", str(ROOT / "conf/trainer/wandb.yaml"), f"--run={tmp_path}/run"]
+    main(command("bcq", experiment, *overlay))
+    assert list(tmp_path.glob("run/wandb/offline-run-*/*.wandb"))
+    assert (tmp_path / "run/metrics.jsonl").is_file()
+
+
+def test_help_names_every_command_and_section(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(name in " ".join(text.split()) for name in ("fit", "validate", "mbml report RUNS"))
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    text = capsys.readouterr().out
+    assert "--task.relabel_threshold" in text and "--evaluation.trials" in text
+
+
+def test_configs_name_no_machine():
+    for path in ROOT.glob("conf/**/*.yaml"):
+        assert not any(Path(word).is_absolute() for word in path.read_text().split())
+
+
+def test_an_ensemble_of_another_distribution_is_refused(capsys, tmp_path, experiment):
+    stranger = torch.load(experiment / "reward_ensemble/seed-0/last.ckpt", weights_only=True)
+    seal(stranger, stranger["mbml"] | {"distribution": "UmazeGoalM"})
+    torch.save(stranger, tmp_path / "stranger.ckpt")
+    words = [f"--model.relabeller.checkpoint={tmp_path}/stranger.ckpt", "--run", str(tmp_path)]
+    message = error_of(capsys, *command("mbml", experiment, *words))
+    assert "stranger.ckpt: distribution is UmazeGoalM, PointGoal is needed" in message
