@@ -6,6 +6,7 @@ Axes, in the order in which they stand: ``E`` ensemble members, ``K`` tasks, ``B
 the task that a transition comes from: ``(K, K, C)`` holds c_{j->i} at ``[i, j]``.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -21,12 +22,20 @@ class Transitions(NamedTuple):
     next_observations: Float[Tensor, "*n S"]
     terminations: Float[Tensor, "*n"]  # 1 where the task ended, 0 where only the time was up
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Transitions":
+        """Apply ``change`` to every field, such as a slice of the leading axes that they share."""
+        return Transitions(*(change(x) for x in self))
+
 
 class Gaussian(NamedTuple):
     """Diagonal Gaussians, or Gaussian factors of a product."""
 
     mean: Float[Tensor, "*n Z"]
     variance: Float[Tensor, "*n Z"]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Gaussian":
+        """Apply ``change`` to mean and variance, such as a slice of the leading axes that they share."""
+        return Gaussian(change(self.mean), change(self.variance))
 
 
 class TaskBatch(NamedTuple):

@@ -2,9 +2,10 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning.nets.heads import (
@@ -18,74 +19,110 @@ from mbml_lightning.nets.heads import (
 from mbml_lightning.nets.mlp import fan_in_uniform
 from mbml_lightning.objectives import bcq as loss
 from mbml_lightning.policies.bcq import BCQPolicy
-from mbml_lightning.training.algorithm import Algorithm, move_towards
+from mbml_lightning.training.algorithm import move_towards
+from mbml_lightning.training.per_task import PerTask
 from mbml_lightning.types import TaskBatch, Transitions
 
+Randn = Callable[..., Tensor]
+"""Draws standard normal numbers of a given shape."""
 
-class BCQLosses:
-    """The losses of BCQ and how it acts, for a stack of tasks or, given z, for all of them.
 
-    What is named here is set by the class that uses it.
+@dataclass(frozen=True)
+class BCQOptions:
+    """Numbers of BCQ that are no layers.
+
+    Args:
+        discount: gamma.
+        tau: Rate at which target networks follow.
+        soft_min: lambda, the weight of the smaller critic (Eq. 20).
+        phi: Largest perturbation of an action.
+        candidates: Candidate actions of the target and when acting.
     """
 
-    q: QFunction
-    q_target: QFunction
-    perturbation: Perturbation
-    perturbation_target: Perturbation
-    generator: CandidateGenerator
-    latent: CandidateEncoder
     discount: float
+    tau: float
     soft_min: float
     phi: float
     candidates: int
-    tau: float
-    randn: Callable[..., Tensor]
 
-    def vae_loss(self, t: Transitions, z: Tensor | None = None) -> Tensor:
+
+class BCQNetworks(nn.Module):
+    """Q, xi and the CVAE (G and its encoder) of BCQ with their losses, for a stack of tasks or, given z, for all.
+
+    Args:
+        dims: Dimensions of states and of actions.
+        q_hidden: Hidden layers of the two critics.
+        vae_hidden: Hidden layers of the CVAE's encoder and decoder.
+        perturbation_hidden: Hidden layers of the perturbation.
+        options: Discount, targets and candidates.
+        z_dim: Dimensions of the task identity, 0 for none.
+        members: Number of tasks with networks of their own, as a tuple; none for one set of networks.
+    """
+
+    def __init__(
+        self,
+        dims: tuple[int, int],
+        q_hidden: Sequence[int],
+        vae_hidden: Sequence[int],
+        perturbation_hidden: Sequence[int],
+        options: "BCQOptions",
+        z_dim: int = 0,
+        members: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.options, init = options, fan_in_uniform
+        self.q = QFunction(*dims, q_hidden, z_dim, (2, *members), init)
+        self.perturbation = Perturbation(*dims, perturbation_hidden, z_dim, members, init)
+        self.generator = CandidateGenerator(*dims, vae_hidden, z_dim, members, init)
+        self.latent = CandidateEncoder(*dims, vae_hidden, z_dim, members, init)
+        self.q_target = copy.deepcopy(self.q).requires_grad_(False)
+        self.perturbation_target = copy.deepcopy(self.perturbation).requires_grad_(False)
+
+    def vae_loss(self, t: Transitions, randn: Randn, z: Tensor | None = None) -> Tensor:
         """Eq. 19."""
         mean, std = self.latent(t.observations, t.actions, z)
-        nu = mean + std * self.randn(*std.shape)
+        nu = mean + std * randn(*std.shape)
         return loss.vae_loss(self.generator(t.observations, nu, z), t.actions, mean, std)
 
-    def q_loss(self, t: Transitions, z: Tensor | None = None) -> Tensor:
+    def q_loss(self, t: Transitions, randn: Randn, z: Tensor | None = None) -> Tensor:
         """Eq. 20."""
+        m, o = self.options.candidates, self.options
         with torch.no_grad():
-            s = t.next_observations.repeat_interleave(self.candidates, -2)
-            next_z = None if z is None else z.repeat_interleave(self.candidates, -2)
-            a = self.generator(s, self.noise(s), next_z)
-            a = perturb(a, self.perturbation_target(s, a, next_z), self.phi)
-            value = loss.candidate_value(self.q_target(s, a, next_z), self.soft_min)
-            value = value.unflatten(-1, (-1, self.candidates))
-            target = loss.td_target(t.rewards, t.terminations, value, self.discount)
+            s = t.next_observations.repeat_interleave(m, -2)  # (*n, B M, S)
+            next_z = None if z is None else z.repeat_interleave(m, -2)
+            a = self.generator(s, self.noise(s, randn), next_z)
+            a = perturb(a, self.perturbation_target(s, a, next_z), o.phi)
+            value = loss.candidate_value(self.q_target(s, a, next_z), o.soft_min)
+            target = loss.td_target(t.rewards, t.terminations, value.unflatten(-1, (-1, m)), o.discount)
         return loss.q_loss(self.q(t.observations, t.actions, z), target)
 
-    def perturbation_loss(self, t: Transitions, z: Tensor | None = None) -> Tensor:
+    def perturbation_loss(self, t: Transitions, randn: Randn, z: Tensor | None = None) -> Tensor:
         """Eq. 21, with the first critic."""
         with torch.no_grad():
-            a = self.generator(t.observations, self.noise(t.observations), z)
-        a = perturb(a, self.perturbation(t.observations, a, z), self.phi)
+            a = self.generator(t.observations, self.noise(t.observations, randn), z)
+        a = perturb(a, self.perturbation(t.observations, a, z), self.options.phi)
         return loss.perturbation_loss(self.first_q(t.observations, a, z))
 
-    def noise(self, s: Tensor) -> Tensor:
-        """Clipped latent noise nu for every state."""
-        return clipped_noise(self.randn(*s.shape[:-1], self.generator.latent_dim))
+    def noise(self, s: Tensor, randn: Randn) -> Tensor:
+        """Draw clipped latent noise nu for every state."""
+        return clipped_noise(randn(*s.shape[:-1], self.generator.latent_dim))
 
     def move_targets(self) -> None:
-        """Targets follow, at the rate tau."""
-        move_towards(self.q_target, self.q, self.tau)
-        move_towards(self.perturbation_target, self.perturbation, self.tau)
+        """Let the target networks follow, at the rate tau."""
+        move_towards(self.q_target, self.q, self.options.tau)
+        move_towards(self.perturbation_target, self.perturbation, self.options.tau)
 
     def first_q(self, s: Tensor, a: Tensor, z: Tensor | None = None) -> Tensor:
-        """The first critic, by which candidates are chosen."""
+        """Values of the first critic, by which candidates are chosen."""
         values: Tensor = self.q(s, a, z, member=0)
         return values
 
     def policy(self) -> BCQPolicy:
-        """Proposes, perturbs, and takes the best candidate by the first critic."""
-        return BCQPolicy(self.generator, self.perturbation, self.first_q, self.candidates, self.phi)
+        """The policy that proposes candidates, perturbs them, and takes the best by the first critic."""
+        return BCQPolicy(self.generator, self.perturbation, self.first_q, self.options.candidates, self.options.phi)
 
 
-class BCQ(BCQLosses, Algorithm):
+class BCQ(PerTask):
     """K teachers Q_i, G_i, xi_i, each learned from its own task's batch.
 
     Args:
@@ -122,29 +159,29 @@ class BCQ(BCQLosses, Algorithm):
     ) -> None:
         super().__init__(distribution, num_tasks, updates_per_block, seed)
         self.save_hyperparameters()
-        self.batch_size, self.lr, self.discount, self.tau = batch_size, lr, discount, tau
-        self.soft_min, self.phi, self.candidates = soft_min, phi, candidates
-        dims, k, init = self.dims, self.num_tasks, fan_in_uniform
-        self.q = QFunction(*dims, hidden, members=(2, k), init=init)
-        self.perturbation = Perturbation(*dims, hidden, members=(k,), init=init)
-        self.generator = CandidateGenerator(*dims, vae_hidden, members=(k,), init=init)
-        self.latent = CandidateEncoder(*dims, vae_hidden, members=(k,), init=init)
-        self.q_target = copy.deepcopy(self.q).requires_grad_(False)
-        self.perturbation_target = copy.deepcopy(self.perturbation).requires_grad_(False)
+        self.batch_size, self.lr = batch_size, lr
+        options = BCQOptions(discount, tau, soft_min, phi, candidates)
+        self.networks = BCQNetworks(self.dims, hidden, vae_hidden, hidden, options, members=(self.num_tasks,))
 
     def configure_optimizers(self) -> list[Adam]:
         """One Adam for each of the three losses, over the stacked weights of all tasks."""
-        groups = ((self.generator, self.latent), (self.q,), (self.perturbation,))
+        nets = self.networks
+        groups = ((nets.generator, nets.latent), (nets.q,), (nets.perturbation,))
         return [self.adam(self.lr, *modules) for modules in groups]
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """CVAE, critics, perturbation, targets, in BCQ's order."""
+        """Train the CVAE, the critics and the perturbation in BCQ's order, then move the targets."""
         vae, q, perturbation = self.optimizer_list()
-        losses = {"vae_loss": self.vae_loss(batch.transitions)}
+        t, nets = batch.transitions, self.networks
+        losses = {"vae_loss": nets.vae_loss(t, self.randn)}
         self.step(vae, losses["vae_loss"])
-        losses["q_loss"] = self.q_loss(batch.transitions)
+        losses["q_loss"] = nets.q_loss(t, self.randn)
         self.step(q, losses["q_loss"])
-        losses["perturbation_loss"] = self.perturbation_loss(batch.transitions)
+        losses["perturbation_loss"] = nets.perturbation_loss(t, self.randn)
         self.step(perturbation, losses["perturbation_loss"])
-        self.move_targets()
+        nets.move_targets()
         return {name: value / len(self.share.tasks) for name, value in losses.items()}
+
+    def policy(self) -> BCQPolicy:
+        """Each task's own teacher."""
+        return self.networks.policy()

@@ -1,15 +1,15 @@
-"""What methods that infer their task share: the encoder, relabelled contexts, and hooks on both."""
+"""The base of all methods that infer their task: the encoder, relabelled contexts, and hooks on both."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 
-from mbml_lightning.data.relabelling import Relabeller, under_every_task
+from mbml_lightning.data.relabelling import Relabelled, Relabeller, under_every_task
 from mbml_lightning.nets.task_encoder import TaskEncoder, product, sample
 from mbml_lightning.objectives.divergence import kl_to_prior
-from mbml_lightning.objectives.hooks import ContextStep, StepHook
+from mbml_lightning.objectives.hooks import ContextStep, StepHook, hook_losses
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.types import Gaussian, TaskBatch, Transitions
 
@@ -36,7 +36,6 @@ class ContextualAlgorithm(Algorithm):
     """
 
     encoder: TaskEncoder
-    stacked = False
 
     def __init__(
         self,
@@ -62,66 +61,74 @@ class ContextualAlgorithm(Algorithm):
         self.kl_weight, self.kl_mean_over_tasks = kl_weight, kl_mean_over_tasks
         self.encoder = TaskEncoder(*self.dims, z_dim, encoder_hidden)
         self.hooks = nn.ModuleDict(dict(hooks or {}))
+        for hook in (hooks or {}).values():
+            hook.build(*self.dims, z_dim, self.num_tasks)
 
     def on_fit_start(self) -> None:
-        """Load what relabelling needs, which only training uses."""
+        """Load what only training needs: the relabeller's ensembles, and the spread of the encoder's inputs."""
         super().on_fit_start()
-        rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
         if self.standardise_context:
-            self.encoder.standardise(rows.unpack(rows.packed))
+            self.encoder.standardise(self.rows.unpack(self.rows.packed))
         if self.relabeller is not None:
-            self.parents |= self.relabeller.prepare(rows, self.family.name)
+            self.parents |= self.relabeller.prepare(self.rows, self.family.name)
 
-    def infer(self, batch: TaskBatch) -> tuple[ContextStep, dict[str, Tensor]]:
-        """Encode own and relabelled rows once and pool them (Algorithm 4, lines 3 to 12)."""
+    def relabel(self, batch: TaskBatch) -> Relabelled | None:
+        """Give every task's context rows the rewards of every other task, c_{j->i} (Algorithm 3); None without."""
         assert batch.contexts is not None and batch.context_index is not None
-        first, index = _rows(batch.contexts, slice(self.context_size)), batch.context_index[:, : self.context_size]
         if self.relabeller is None:
-            own = self.encoder(first)
-            return ContextStep(own, None, None, product(own), self.sets(own, batch.contexts)), {}
-        relabelled = self.relabeller(first, index)
-        kept = relabelled.kept
-        factors = self.encoder(under_every_task(first, relabelled))
-        own = Gaussian(*(x.diagonal().movedim(-1, 0) for x in factors))
-        pairs = max(kept[..., 0].numel() - len(kept), 1)
-        logged = {"kept_fraction": kept.sum() / (pairs * kept.shape[-1])}
-        posterior = self.posterior(factors, kept)
-        return ContextStep(own, factors, kept, posterior, self.sets(own, batch.contexts)), logged
+            return None
+        return self.relabeller(batch.contexts.map(self._first), batch.context_index[:, : self.context_size])
+
+    def infer(self, batch: TaskBatch, relabelled: Relabelled | None) -> ContextStep:
+        """Encode every row once, pool own and relabelled ones to q(z | {c_i, c~_i}), and sample z."""
+        assert batch.contexts is not None
+        contexts = batch.contexts.map(self._first)  # (K, C)
+        rows = factors = kept = None
+        if relabelled is None:
+            own = self.encoder(contexts)  # (K, C, Z)
+            posterior = product(own)  # (K, Z)
+        else:
+            rows, kept = under_every_task(contexts, relabelled), relabelled.kept  # both (K, K, C)
+            factors = self.encoder(rows)  # (K, K, C, Z)
+            own = factors.map(lambda x: x.diagonal().movedim(-1, 0))  # (K, C, Z)
+            posterior = self.posterior(factors, kept)
+        sets = self.sets(own, batch.contexts)
+        return ContextStep(contexts, own, rows, factors, kept, posterior, sample(posterior), sets, self.encoder)
 
     def posterior(self, factors: Gaussian, kept: Bool[Tensor, "K K C"]) -> Gaussian:
         """q(z | {c_i, c~_i}), c~_i up to C relabelled rows drawn from all that were kept (Algorithm 4, line 6)."""
         own = torch.eye(len(kept), dtype=torch.bool, device=kept.device).unsqueeze(-1).expand_as(kept)
-        pool = (kept if self.combine else kept | own).flatten(1)
+        pool = (kept if self.combine else kept | own).flatten(1)  # (K, K C): rows that may be drawn
         drawn = draw_rows(pool, kept.shape[-1])
         mask = drawn | own.flatten(1) if self.combine else drawn
-        return product(Gaussian(*(x.flatten(1, 2) for x in factors)), mask)
+        return product(factors.map(lambda x: x.flatten(1, 2)), mask)
 
     def sets(self, own: Gaussian, contexts: Transitions) -> Gaussian | None:
         """Posteriors of all contexts of each task, ``(K, N, Z)``; the rows of the first are encoded already."""
         if self.context_rows == self.context_size:
             return None
-        others = self.encoder(_rows(contexts, slice(self.context_size, None)))
+        others = self.encoder(contexts.map(lambda x: x[:, self.context_size :]))  # (K, (N - 1) C, Z)
         rows = (torch.cat(x, 1).unflatten(1, (-1, self.context_size)) for x in zip(own, others, strict=True))
         return product(Gaussian(*rows))
 
-    def inference_losses(self, step: ContextStep) -> dict[str, Tensor]:
-        """What the encoder learns from beside the method's own loss: beta KL(q || N(0, I)), and the hooks."""
+    def encoder_losses(self, step: ContextStep) -> dict[str, Tensor]:
+        """Losses of the encoder beside the method's own: beta KL(q || N(0, I)) (Eq. 3), and those of the hooks."""
         divergence = kl_to_prior(step.posterior)
         losses = {"kl_loss": self.kl_weight * (divergence.mean() if self.kl_mean_over_tasks else divergence.sum())}
-        return losses | {f"{name}_loss": hook(step) for name, hook in self.hooks.items()}
+        return losses | hook_losses(self.hooks, step)
 
+    def logged(self, losses: dict[str, Tensor], step: ContextStep) -> dict[str, Tensor]:
+        """Losses of an update, and the share of relabelled rows that were trusted."""
+        kept = step.kept_fraction
+        return losses if kept is None else losses | {"kept_fraction": kept}
 
-def sample_rows(posterior: Gaussian, rows: int) -> Float[Tensor, "K B Z"]:
-    """One reparametrised z of each task, repeated for its transitions."""
-    return sample(posterior).unsqueeze(1).expand(-1, rows, -1)
+    def _first(self, x: Tensor) -> Tensor:
+        """Rows of the first context, from which z is inferred; hooks compare it with the others."""
+        return x[:, : self.context_size]
 
 
 def draw_rows(pool: Bool[Tensor, "K P"], count: int) -> Bool[Tensor, "K P"]:
-    """``count`` rows of each pool without replacement, or all of them where there are fewer."""
+    """Draw ``count`` rows of each pool without replacement, or all of them where there are fewer."""
     priority = torch.rand(pool.shape, device=pool.device).masked_fill(~pool, -1.0)
     chosen = priority.topk(count, -1).indices
     return torch.zeros_like(pool).scatter(-1, chosen, True) & pool
-
-
-def _rows(contexts: Transitions, which: slice) -> Transitions:
-    return Transitions(*(x[:, which] for x in contexts))

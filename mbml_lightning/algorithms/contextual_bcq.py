@@ -1,21 +1,19 @@
 """Baseline: BCQ whose networks are told a task identity, which the values teach to infer (Algorithm 7)."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from mbml_lightning.algorithms.bcq import BCQLosses
-from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
-from mbml_lightning.nets.heads import CandidateEncoder, CandidateGenerator, Perturbation, QFunction
-from mbml_lightning.nets.mlp import fan_in_uniform
-from mbml_lightning.types import TaskBatch, Transitions
+from mbml_lightning.algorithms.bcq import BCQNetworks, BCQOptions
+from mbml_lightning.algorithms.contextual import ContextualAlgorithm
+from mbml_lightning.policies.bcq import BCQPolicy
+from mbml_lightning.training.algorithm import total
+from mbml_lightning.types import TaskBatch
 
 
-class ContextualBCQ(BCQLosses, ContextualAlgorithm):
+class ContextualBCQ(ContextualAlgorithm):
     """One BCQ for all tasks: Q(s, a, z), G(s, nu, z), xi(s, a, z).
 
     Args:
@@ -53,34 +51,34 @@ class ContextualBCQ(BCQLosses, ContextualAlgorithm):
         **inference: Any,
     ) -> None:
         super().__init__(distribution, kl_weight=kl_weight, **inference)
-        self.batch_size, self.lr, self.discount, self.tau = batch_size, lr, discount, tau
-        self.soft_min, self.phi, self.candidates = soft_min, phi, candidates
-        self.vae_trains_encoder = vae_trains_encoder
-        dims, z_dim, init = self.dims, self.encoder.z_dim, fan_in_uniform
-        self.q = QFunction(*dims, q_hidden, z_dim, members=(2,), init=init)
-        self.perturbation = Perturbation(*dims, perturbation_hidden, z_dim, init=init)
-        self.generator = CandidateGenerator(*dims, vae_hidden, z_dim, init=init)
-        self.latent = CandidateEncoder(*dims, vae_hidden, z_dim, init=init)
-        self.q_target = copy.deepcopy(self.q).requires_grad_(False)
-        self.perturbation_target = copy.deepcopy(self.perturbation).requires_grad_(False)
+        self.batch_size, self.lr, self.vae_trains_encoder = batch_size, lr, vae_trains_encoder
+        options = BCQOptions(discount, tau, soft_min, phi, candidates)
+        hidden = (q_hidden, vae_hidden, perturbation_hidden)
+        self.networks = BCQNetworks(self.dims, *hidden, options, self.encoder.z_dim)
 
     def configure_optimizers(self) -> list[Adam]:
         """One Adam for each of the three losses; the encoder learns with the critics."""
-        groups = ((self.generator, self.latent), (self.q, self.encoder, self.hooks), (self.perturbation,))
+        nets = self.networks
+        groups = ((nets.generator, nets.latent), (nets.q, self.encoder, self.hooks), (nets.perturbation,))
         return [self.adam(self.lr, *modules) for modules in groups]
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """CVAE, critics with the encoder, perturbation, targets (Algorithm 7, lines 5 to 16)."""
+        """Train CVAE, critics with encoder, and perturbation; move the targets (Algorithm 7, lines 5 to 16)."""
         vae, q, perturbation = self.optimizer_list()
-        step, logged = self.infer(batch)
-        z = sample_rows(step.posterior, batch.transitions.rewards.shape[1]).flatten(0, 1)
-        t, fixed_z = Transitions(*(x.flatten(0, 1) for x in batch.transitions)), z.detach()
-        losses = {"vae_loss": self.vae_loss(t, fixed_z)}
+        step, nets = self.infer(batch, self.relabel(batch)), self.networks
+        t = batch.transitions.map(lambda x: x.flatten(0, 1))  # (K B): one set of networks for all tasks
+        z = step.z_of_rows(batch.transitions.rewards.shape[1]).flatten(0, 1)
+        fixed_z = z.detach()
+        losses = {"vae_loss": nets.vae_loss(t, self.randn, fixed_z)}
         self.step(vae, losses["vae_loss"])
-        inference = {"q_loss": self.q_loss(t, z)} | self.inference_losses(step)
-        total = torch.stack(list(inference.values())).sum()
-        self.step(q, total + self.vae_loss(t, z) if self.vae_trains_encoder else total)
-        losses |= inference | {"perturbation_loss": self.perturbation_loss(t, fixed_z)}
+        inference = {"q_loss": nets.q_loss(t, self.randn, z)} | self.encoder_losses(step)
+        summed = total(inference)
+        self.step(q, summed + nets.vae_loss(t, self.randn, z) if self.vae_trains_encoder else summed)
+        losses |= inference | {"perturbation_loss": nets.perturbation_loss(t, self.randn, fixed_z)}
         self.step(perturbation, losses["perturbation_loss"])
-        self.move_targets()
-        return losses | logged
+        nets.move_targets()
+        return self.logged(losses, step)
+
+    def policy(self) -> BCQPolicy:
+        """The policy that acts for any task, given z."""
+        return self.networks.policy()

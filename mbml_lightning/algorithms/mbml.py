@@ -4,23 +4,30 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Adam
 
 from mbml_lightning.algorithms.bcq import BCQ
-from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
+from mbml_lightning.algorithms.contextual import ContextualAlgorithm
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import CheckpointError
 from mbml_lightning.files.checkpoints import CHECKPOINT_KEY, check_data, check_made_by, read_checkpoint
 from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, QFunction, clipped_noise
 from mbml_lightning.objectives import distillation
+from mbml_lightning.objectives.hooks import ContextStep
 from mbml_lightning.policies.bcq import BCQPolicy
+from mbml_lightning.training.algorithm import total
 from mbml_lightning.types import TaskBatch, Transitions
 
 
 class Teachers(NamedTuple):
-    """The frozen teachers of all tasks: Q_1..Q_K, G_1..G_K, xi_1..xi_K."""
+    """The frozen teachers of all tasks (a tuple, so that the student's weights do not hold theirs).
+
+    Attributes:
+        q: Values Q_1..Q_K of the first critics.
+        generator: Candidates G_1..G_K.
+        perturbation: Corrections xi_1..xi_K.
+    """
 
     q: Callable[[Tensor, Tensor], Tensor]
     generator: CandidateGenerator
@@ -71,21 +78,23 @@ class MBML(ContextualAlgorithm):
 
     def on_fit_start(self) -> None:
         """Load the teachers, which only training uses."""
-        rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
-        self.teachers, self.parents["teachers"] = load_teachers(self.teacher_checkpoint, self.family.name, rows)
+        teachers = self.teacher_checkpoint
+        self.teachers, self.parents["teachers"] = load_teachers(teachers, self.family.name, self.rows)
         super().on_fit_start()
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """One step on L = L_triplet + L_Q + L_G + L_xi (Eq. 10)."""
-        step, logged = self.infer(batch)
-        z = sample_rows(step.posterior, batch.transitions.rewards.shape[1])
-        losses = self.distil(batch.transitions, z) | self.inference_losses(step)
-        self.step(self.optimizer_list()[0], torch.stack(list(losses.values())).sum())
-        return losses | logged
+        """Make one step on L = L_triplet + L_Q + L_G + L_xi (Algorithm 4; Eq. 10)."""
+        relabelled = self.relabel(batch)  # lines 4 and 5: c_{j->i}, by the reward ensemble of task i (Algorithm 3)
+        step = self.infer(batch, relabelled)  # lines 6 and 11 to 13: z_i ~ q(z | {c_i, c~_i})
+        losses = self.distil(batch.transitions, step)  # lines 15 to 17: L_Q, L_G, L_xi (Eq. 3 to 5)
+        losses |= self.encoder_losses(step)  # lines 7 to 10: the triplet is a hook (Eq. 8 and 9); beta KL (Eq. 3)
+        self.step(self.optimizer_list()[0], total(losses))
+        return self.logged(losses, step)
 
-    def distil(self, t: Transitions, z: Float[Tensor, "K B Z"]) -> dict[str, Tensor]:
+    def distil(self, t: Transitions, step: ContextStep) -> dict[str, Tensor]:
         """L_Q, L_G and L_xi (Eq. 3 to 5); the encoder learns from L_Q only."""
-        s, a, fixed_z = t.observations, t.actions, z.detach()
+        s, a, z = t.observations, t.actions, step.z_of_rows(t.rewards.shape[1])
+        fixed_z = z.detach()
         with torch.no_grad():
             nu = clipped_noise(self.randn(*s.shape[:-1], self.generator.latent_dim))
             teacher_a = self.teachers.generator(s, nu)
@@ -100,7 +109,7 @@ class MBML(ContextualAlgorithm):
         }
 
     def policy(self) -> BCQPolicy:
-        """Acts for any task, given z."""
+        """The policy that acts for any task, given z."""
         return BCQPolicy(self.generator, self.perturbation, self.q, self.candidates, self.phi)
 
 
@@ -118,5 +127,5 @@ def load_teachers(checkpoint: str, distribution: str, rows: Rows) -> tuple[Teach
     if bcq.num_tasks != (asked := len(rows.packed)):
         raise CheckpointError(f"{checkpoint}: teaches {bcq.num_tasks} tasks, {asked} are asked: set model.num_tasks")
     bcq.load_state_dict(content["state_dict"])
-    bcq = bcq.requires_grad_(False).to(rows.packed.device)
-    return Teachers(bcq.first_q, bcq.generator, bcq.perturbation), content[CHECKPOINT_KEY]["weights"]
+    nets = bcq.networks.requires_grad_(False).to(rows.packed.device)
+    return Teachers(nets.first_q, nets.generator, nets.perturbation), content[CHECKPOINT_KEY]["weights"]

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
+from mbml_lightning.algorithms.contextual import ContextualAlgorithm
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_log_prob
 from mbml_lightning.policies.gaussian import GaussianPolicy
+from mbml_lightning.training.algorithm import total
 from mbml_lightning.types import TaskBatch
 
 
@@ -42,12 +42,12 @@ class MultiTaskBC(ContextualAlgorithm):
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
         """Likelihood of the batches' actions; the encoder learns from it too."""
-        step, logged = self.infer(batch)
-        t, z = batch.transitions, sample_rows(step.posterior, batch.transitions.rewards.shape[1])
+        step = self.infer(batch, self.relabel(batch))
+        t, z = batch.transitions, step.z_of_rows(batch.transitions.rewards.shape[1])
         mean, log_std = self.actor(t.observations, z)
-        losses = {"actor_loss": -squashed_log_prob(mean, log_std, t.actions).mean()} | self.inference_losses(step)
-        self.step(self.optimizer_list()[0], torch.stack(list(losses.values())).sum())
-        return losses | logged
+        losses = {"actor_loss": -squashed_log_prob(mean, log_std, t.actions).mean()} | self.encoder_losses(step)
+        self.step(self.optimizer_list()[0], total(losses))
+        return self.logged(losses, step)
 
     def policy(self) -> GaussianPolicy:
         """Acts with the mean."""

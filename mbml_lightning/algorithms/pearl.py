@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from mbml_lightning.algorithms.contextual import ContextualAlgorithm, sample_rows
+from mbml_lightning.algorithms.contextual import ContextualAlgorithm
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
 from mbml_lightning.nets.heads import QFunction, StateValue
 from mbml_lightning.objectives import pearl as loss
 from mbml_lightning.policies.gaussian import GaussianPolicy
-from mbml_lightning.training.algorithm import move_towards
+from mbml_lightning.training.algorithm import move_towards, total
 from mbml_lightning.types import TaskBatch, Transitions
 
 
@@ -64,13 +64,14 @@ class PEARL(ContextualAlgorithm):
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
         """Critics with the encoder, value, actor, target (Algorithm 6, lines 5 to 13)."""
         q, v, actor = self.optimizer_list()
-        step, logged = self.infer(batch)
-        z = sample_rows(step.posterior, batch.transitions.rewards.shape[1]).flatten(0, 1)
-        t, fixed_z = Transitions(*(x.flatten(0, 1) for x in batch.transitions)), z.detach()
+        step = self.infer(batch, self.relabel(batch))
+        t = batch.transitions.map(lambda x: x.flatten(0, 1))  # (K B): one set of networks for all tasks
+        z = step.z_of_rows(batch.transitions.rewards.shape[1]).flatten(0, 1)
+        fixed_z = z.detach()
         mean, log_std = self.actor(t.observations, fixed_z)
         a, log_prob = squashed_sample(mean, log_std, self.randn(*mean.shape))
-        losses = {"q_loss": self.q_loss(t, z)} | self.inference_losses(step)
-        self.step(q, torch.stack(list(losses.values())).sum())
+        losses = {"q_loss": self.q_loss(t, z)} | self.encoder_losses(step)
+        self.step(q, total(losses))
         q_new = self.q(t.observations, a, fixed_z)
         value = loss.soft_value(q_new, log_prob).detach()
         losses["v_loss"] = (self.v(t.observations, fixed_z) - value).square().mean()
@@ -78,7 +79,7 @@ class PEARL(ContextualAlgorithm):
         losses["actor_loss"] = loss.actor_loss(q_new, log_prob, mean, log_std, self.regularisation)
         self.step(actor, losses["actor_loss"])
         move_towards(self.v_target, self.v, self.tau)
-        return losses | logged
+        return self.logged(losses, step)
 
     def q_loss(self, t: Transitions, z: Tensor) -> Tensor:
         """Squared error of both critics; the encoder learns from it through z."""

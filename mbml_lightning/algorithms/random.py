@@ -15,8 +15,6 @@ class Random(Algorithm):
         seed: Names the run; the actions' seed is the evaluation's.
     """
 
-    stacked = False
-
     def __init__(self, distribution: str, seed: int = 0) -> None:
         super().__init__(distribution, seed=seed)
         self.save_hyperparameters()

@@ -9,16 +9,18 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning import ranks
+from mbml_lightning.data.blocks import Block
 from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
 from mbml_lightning.nets.heads import QFunction
 from mbml_lightning.objectives import sac as loss
 from mbml_lightning.policies.gaussian import GaussianPolicy
-from mbml_lightning.training.algorithm import Algorithm, move_towards
+from mbml_lightning.training.algorithm import move_towards
+from mbml_lightning.training.per_task import PerTask
 from mbml_lightning.types import TaskBatch, Transitions
 
 
-class SAC(Algorithm):
+class SAC(PerTask):
     """K independent actors and critics, one environment step of each task before every update.
 
     Args:
@@ -118,11 +120,10 @@ class SAC(Algorithm):
             torch.manual_seed(self.seed)
             self.data.collect(self.behaviour(), self.warmup - self.data.rows.count)
 
-    def training_step(self, block: int, index: int) -> None:
+    def training_step(self, block: Block, index: int) -> None:
         """As many steps of every task as updates, then the updates."""
         torch.manual_seed(self.seed + self.data.rows.count)
-        updates = min(self.updates_per_block, self.trainer.max_steps - self.global_step)
-        returns = [r for part in ranks.gather(self.data.collect(self.behaviour(), updates)) for r in part]
+        returns = [r for part in ranks.gather(self.data.collect(self.behaviour(), len(block))) for r in part]
         super().training_step(block, index)
         if returns:
             mean = sum(returns) / len(returns)

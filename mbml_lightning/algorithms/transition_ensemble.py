@@ -12,11 +12,11 @@ from mbml_lightning import ranks
 from mbml_lightning.data.relabelling_error import absolute_errors, truly_relabelled
 from mbml_lightning.errors import ConfigurationError, RelabellingError
 from mbml_lightning.nets.mlp import MLP
-from mbml_lightning.training.algorithm import Algorithm
+from mbml_lightning.training.per_task import PerTask
 from mbml_lightning.types import TaskBatch, Transitions
 
 
-class TransitionEnsemble(Algorithm):
+class TransitionEnsemble(PerTask):
     """E predictors of r(s, a), or of s'(s, a), for each of K tasks.
 
     Args:
@@ -82,8 +82,7 @@ class TransitionEnsemble(Algorithm):
         self.probe: tuple[Transitions, Tensor] | None = None
         if self.target == "rewards" and self.num_tasks > 1:
             try:
-                rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
-                self.probe = truly_relabelled(rows, self.family.name, self.num_tasks)
+                self.probe = truly_relabelled(self.rows, self.family.name, self.num_tasks)
             except RelabellingError as error:
                 logging.getLogger(__name__).info("errors of relabelling are not measured: %s", error)
 

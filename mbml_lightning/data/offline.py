@@ -1,16 +1,17 @@
 """The K batches of phase 1 and 2, served from a store."""
 
+from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import lightning as L
 import torch
 
 from mbml_lightning import envs
+from mbml_lightning.data.blocks import Blocks, Plan
 from mbml_lightning.data.rows import Rows, pack
-from mbml_lightning.data.ticks import Ticks, blocks
 from mbml_lightning.errors import StoreError
 from mbml_lightning.files.store import Store, read_store
-from mbml_lightning.ranks import own_tasks
 
 
 class OfflineDataModule(L.LightningDataModule):
@@ -33,25 +34,27 @@ class OfflineDataModule(L.LightningDataModule):
         self.digest: str | None = None
 
     def setup(self, stage: str) -> None:
-        """Read the store; validation needs no data.
+        """Read and check the store when a training begins; Lightning calls this before it sets up the method.
 
         Raises:
             StoreError: If the store is damaged or does not fit.
         """
-        if stage != "fit":
-            return
-        family = envs.distribution(self.distribution)
-        store = self.read(family)
-        tasks = range(len(family.tasks(self.split)[: self.num_tasks]))
-        if self.trainer and getattr(self.trainer.lightning_module, "stacked", False):
-            tasks = own_tasks(len(tasks))  # of tasks that are learnt apart, a rank needs no others
-        packed = pack([dict(store.tasks[k].fields) for k in tasks])
+        if stage == "fit":
+            self.stored = self.read(envs.distribution(self.distribution))
+            self.digest = self.stored.digest
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Transitions of the tasks that this rank learns, on the device that trains."""
+        tasks, family = self.stored.tasks, envs.distribution(self.distribution)
+        learned = range(len(family.tasks(self.split)[: self.num_tasks]))
+        if self.trainer:
+            learned = cast(Plan, self.trainer.lightning_module.plan).share.tasks
+        packed = pack([dict(tasks[k].fields) for k in learned])
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        self.digest = store.digest
-        outcome_dim = family.unobserved_outcomes if "outcomes" in store.tasks[0].fields else 0
-        count = store.meta["count"]
+        outcome_dim = family.unobserved_outcomes if "outcomes" in tasks[0].fields else 0
         dims = family.observation_dim, family.action_dim
-        self.rows = Rows(packed.to(device), *dims, count, outcome_dim, store.digest)
+        return Rows(packed.to(device), *dims, self.stored.meta["count"], outcome_dim, self.stored.digest)
 
     def read(self, family: envs.TaskDistribution) -> Store:
         """The store, which fits the distribution and what was asked.
@@ -72,10 +75,11 @@ class OfflineDataModule(L.LightningDataModule):
             raise StoreError(f"{self.store}: holds {kept} outcomes a step, {o} are asked: collect it again")
         return store
 
-    def train_dataloader(self) -> Ticks:
-        """One tick a block of updates."""
-        return blocks(self.trainer.max_steps, self.trainer.lightning_module.updates_per_block)  # type: ignore
+    def train_dataloader(self) -> Blocks:
+        """Blocks of updates, in one epoch."""
+        assert self.trainer is not None
+        return Blocks.of(self.trainer, self.rows)
 
-    def val_dataloader(self) -> Ticks:
-        """One tick: the evaluation callback does the work at its end."""
-        return Ticks(1)
+    def val_dataloader(self) -> range:
+        """One empty batch: callbacks evaluate when Lightning's validation ends."""
+        return range(1)

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mbml_lightning import envs, ranks
+from mbml_lightning.data.blocks import Blocks
 from mbml_lightning.data.rows import Rows
-from mbml_lightning.data.ticks import Ticks, blocks
 from mbml_lightning.envs.cores import cores_for_physics
 from mbml_lightning.errors import StoreError
 from mbml_lightning.files.replay import ReplayFile
@@ -194,10 +194,11 @@ class OnlineDataModule(L.LightningDataModule):
         self.episode, self.episode_return, self.observations = (own.pop(name) for name in EPISODES)
         self.env.set_state(own)
 
-    def train_dataloader(self) -> Ticks:
-        """One tick a block of updates."""
-        return blocks(self.trainer.max_steps, self.trainer.lightning_module.updates_per_block)  # type: ignore
+    def train_dataloader(self) -> Blocks:
+        """Blocks of updates, in one epoch."""
+        assert self.trainer is not None
+        return Blocks.of(self.trainer, self.rows)
 
-    def val_dataloader(self) -> Ticks:
-        """One tick: the evaluation callback does the work at its end."""
-        return Ticks(1)
+    def val_dataloader(self) -> range:
+        """One empty batch: callbacks evaluate when Lightning's validation ends."""
+        return range(1)

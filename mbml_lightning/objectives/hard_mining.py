@@ -14,9 +14,7 @@ from mbml_lightning.types import Gaussian
 
 def context_divergences(sets: Gaussian) -> Float[Tensor, "K N K N"]:
     """d(q(c_i^n), q(c_j^n')) of all pairs of contexts at ``[i, n, j, n']``."""
-    p = Gaussian(*(x[:, :, None, None] for x in sets))
-    q = Gaussian(*(x[None, None] for x in sets))
-    return kl(p, q)
+    return kl(sets.map(lambda x: x[:, :, None, None]), sets.map(lambda x: x[None, None]))
 
 
 def hardest_pairs(d: Float[Tensor, "K N K N"]) -> tuple[Float[Tensor, "K N"], Float[Tensor, "K N"]]:

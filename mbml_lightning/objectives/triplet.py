@@ -8,7 +8,6 @@ from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.task_encoder import product
 from mbml_lightning.objectives.divergence import kl
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
-from mbml_lightning.types import Gaussian
 
 
 def random_rows(count: Int[Tensor, "*n"], rows: int) -> Bool[Tensor, "*n C"]:
@@ -65,11 +64,7 @@ class RelabelledTriplet(StepHook):
         own, kept = step.own, step.kept
         count = kept.sum(-1)
         anchor = product(step.relabelled, kept)
-        positive = product(_unsqueeze(own, 1), random_rows(count, kept.shape[-1]))
-        negative = product(_unsqueeze(own, 0), kept)
+        positive = product(own.map(lambda x: x.unsqueeze(1)), random_rows(count, kept.shape[-1]))
+        negative = product(own.map(lambda x: x.unsqueeze(0)), kept)
         hinge = triplet_hinge(kl(anchor, positive), kl(anchor, negative), self.margin)
         return self.weight * pair_mean(hinge, count > 0, self.margin, self.count_empty_pairs)
-
-
-def _unsqueeze(factors: Gaussian, dim: int) -> Gaussian:
-    return Gaussian(factors.mean.unsqueeze(dim), factors.variance.unsqueeze(dim))

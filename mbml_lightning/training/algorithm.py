@@ -1,9 +1,8 @@
-"""What all methods share: the one place that knows Lightning's bookkeeping."""
+"""The base of all methods: the loop over blocks of updates, the optimiser's step, and logging."""
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,25 +11,24 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning import envs, ranks
+from mbml_lightning.data.blocks import Block, Plan
+from mbml_lightning.data.offline import OfflineDataModule
+from mbml_lightning.data.online import OnlineDataModule
+from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.task_encoder import TaskEncoder
-from mbml_lightning.training import sharding as task_sharding
 from mbml_lightning.training.checkpointed import NOT_FINITE, Checkpointed
 from mbml_lightning.training.strategy import Ranks
 from mbml_lightning.types import Policy, TaskBatch
 
 
 class Algorithm(Checkpointed, ABC):
-    """A method that learns K tasks at once.
+    """A method that learns K tasks with one set of networks.
 
-    A Lightning batch is a *block* of gradient updates: hooks, loggers and progress bars cost once a block, and
-    ``global_step`` counts updates. Every block draws its randomness from (seed, global_step), so that a resumed run
-    repeats the uninterrupted one.
-
-    On several ranks a method whose tasks have nothing in common (`stacked`) learns some tasks on each; any other learns
-    all tasks on each, from some of every batch's rows, and gradients are averaged. Either way it is the run of one
-    process.
+    A Lightning batch is a `Block` of gradient updates, and ``global_step`` counts updates. On several ranks each one
+    learns from some rows of every batch, and gradients are averaged: together they make the run of one process.
+    `PerTask` is the base of methods with networks for every task.
 
     Args:
         distribution: Name of the task distribution.
@@ -39,6 +37,15 @@ class Algorithm(Checkpointed, ABC):
         seed: Seed of the updates' randomness.
         split: Which official tasks are the K tasks.
     """
+
+    batch_size: int
+    """Transitions a task and update (B)."""
+    context_size: int = 0
+    """Context rows a task from which z is inferred (C); 0 for methods that infer no task."""
+    context_rows: int = 0
+    """Context rows a task and update, for all contexts that are compared."""
+    encoder: TaskEncoder | None
+    """Infers the task; None for methods that need no z."""
 
     def __init__(
         self,
@@ -58,27 +65,17 @@ class Algorithm(Checkpointed, ABC):
         self.share = ranks.Share(self.num_tasks, range(self.num_tasks))
         self.parents: dict[str, str] = {}
 
-    # What a method is ------------------------------------------------------------------------------------------
+    # To be defined by a method ---------------------------------------------------------------------------------
 
     @abstractmethod
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """One gradient update; returns its named losses."""
+        """Make one gradient update; returns its named losses."""
 
     @abstractmethod
     def policy(self) -> Policy:
-        """How the method acts when it is evaluated."""
+        """Return the policy that is evaluated."""
 
-    batch_size: int
-    context_size: int = 0
-    context_rows: int = 0
-    stacked: bool = True
-    """Whether each training task has a member of its own, so that the method acts on those tasks only."""
-    split: str = "train"
-    """The task set whose first K tasks are learnt."""
-    encoder: TaskEncoder | None
-    """Infers the task; None for methods that need no z."""
-
-    # What a method may use -------------------------------------------------------------------------------------
+    # To be used by a method ------------------------------------------------------------------------------------
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -86,17 +83,23 @@ class Algorithm(Checkpointed, ABC):
         return self.family.observation_dim, self.family.action_dim
 
     @property
+    def rows(self) -> Rows:
+        """Transitions that this rank trains on, those of the data module."""
+        data = cast("OfflineDataModule | OnlineDataModule", self.trainer.datamodule)  # type: ignore[attr-defined]
+        return data.rows
+
+    @property
     def trained_updates(self) -> int:
         """Updates that made the weights, in this run or before the checkpoint."""
         return max(self.global_step, self.loaded_updates)
 
     def adam(self, lr: float, *modules: nn.Module | nn.Parameter) -> Adam:
-        """One optimiser for all parameters of ``modules``."""
+        """Make one optimiser for all parameters of ``modules``."""
         parameters = [p for m in modules for p in (m.parameters() if isinstance(m, nn.Module) else [m])]
         return Adam(parameters, lr, fused=True)
 
     def optimizer_list(self) -> list[Adam]:
-        """The bare optimisers, in the order of `configure_optimizers`."""
+        """Return the bare optimisers, in the order of `configure_optimizers`."""
         found = self.optimizers(use_pl_optimizer=False)
         return cast("list[Adam]", found if isinstance(found, list) else [found])
 
@@ -111,53 +114,48 @@ class Algorithm(Checkpointed, ABC):
         optimizer.step()
 
     def randn(self, *shape: int) -> Tensor:
-        """Standard normal numbers for the rows of a batch, ``(k, b, ...)`` or with its first axes joined."""
+        """Draw standard normal numbers for the rows of a batch, ``(k, b, ...)`` or with its first axes joined."""
         return self.share.randn(shape, self.device)
 
     # The loop --------------------------------------------------------------------------------------------------
 
+    @property
+    def plan(self) -> Plan:
+        """Sizes of batches and blocks, for the data module."""
+        return Plan(self.batch_size, self.context_rows, self.updates_per_block, self.seed, self.share)
+
     def setup(self, stage: str) -> None:
-        """Take this rank's share of the training; acting, every rank knows all tasks.
+        """Take this rank's share when a training begins; Lightning calls this before it loads weights or data.
 
         Raises:
             ConfigurationError: If ranks run under a strategy that would mix what they learn.
         """
         if ranks.world_size() > 1 and not isinstance(self.trainer.strategy, Ranks):
             raise ConfigurationError("trainer.strategy: several ranks need `--trainer conf/trainer/ddp.yaml`")
-        if stage != "fit":
-            return
-        self.share = (ranks.Share.of_tasks if self.stacked else ranks.Share.of_rows)(self.num_tasks)
-        if self.stacked and not self.share.is_whole:
-            task_sharding.keep_tasks(self, self.share.tasks)
+        if stage == "fit":
+            self.take_share()
+
+    def take_share(self) -> None:
+        """Share the rows of every batch out over ranks."""
+        self.share = ranks.Share.of_rows(self.num_tasks)
 
     def on_fit_start(self) -> None:
-        """Ranks that share rows begin with the weights of rank 0."""
-        self.sampler = torch.Generator(self.device)
-        if not self.stacked:
-            with torch.no_grad():
-                ranks.spread([*self.parameters(), *self.buffers()])
+        """Give all ranks the weights of rank 0; Lightning calls this once weights and data are in place."""
+        with torch.no_grad():
+            ranks.spread([*self.parameters(), *self.buffers()])
 
-    def training_step(self, block: int, index: int) -> None:
-        """A block of updates."""
-        updates = min(self.updates_per_block, self.trainer.max_steps - self.global_step)
-        key = _key(self.seed, self.global_step)
-        self.sampler.manual_seed(key)
-        torch.manual_seed(key)
+    def training_step(self, block: Block, index: int) -> None:
+        """Make the updates of a block, and log the means of their losses."""
+        torch.manual_seed(block.key)
         sums: dict[str, Tensor] = {}
-        for batch in self.batches(updates):
+        for batch in block:
             for name, value in self.update(batch).items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-        self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(updates)
-        self.log_block({name: value / updates for name, value in sums.items()})
-
-    def batches(self, updates: int) -> Iterator[TaskBatch]:
-        """The batches of a block, drawn on the device."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        for _ in range(updates):
-            yield data.rows.draw(self.sampler, self.batch_size, self.context_rows, self.share)
+        self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(len(block))
+        self.log_block({name: value / len(block) for name, value in sums.items()})
 
     def log_block(self, means: dict[str, Tensor]) -> None:
-        """Write the means of a block's losses: one transfer from the device.
+        """Log the means of a block's losses, in one transfer from the device.
 
         Raises:
             FloatingPointError: If a loss is not finite.
@@ -170,26 +168,24 @@ class Algorithm(Checkpointed, ABC):
         self.log("updates", float(self.global_step), prog_bar=True, logger=False)
 
     def over_ranks(self, means: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """Means over all tasks and rows from those over this rank's."""
-        if not self.stacked:
-            return ranks.average([means])[0]
-        repeats = ranks.rank() not in ranks.first_ranks(self.num_tasks)
-        return ranks.total(means * (0 if repeats else len(self.share.tasks) / self.num_tasks))
+        """Average over all ranks' rows what was averaged over this rank's."""
+        return ranks.average([means])[0]
 
     def write(self, metrics: dict[str, float]) -> None:
-        """To all loggers, against updates."""
+        """Send metrics to all loggers, against updates."""
         for logger in self.trainer.loggers:
             logger.log_metrics(metrics, step=self.global_step)
 
     def validation_step(self, *_: Any) -> None:
-        """Nothing: the evaluation callback runs at the end of the validation epoch."""
+        """Do nothing: callbacks evaluate at the end of Lightning's validation."""
+
+
+def total(losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    """Add up named losses."""
+    return torch.stack(list(losses.values())).sum()
 
 
 def move_towards(target: nn.Module, online: nn.Module, rate: float) -> None:
     """Polyak averaging: target <- (1 - rate) target + rate online."""
     with torch.no_grad():
         torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), rate)
-
-
-def _key(seed: int, step: int) -> int:
-    return int.from_bytes(hashlib.blake2s(f"{seed}/{step}".encode(), digest_size=7).digest(), "big")

@@ -21,6 +21,7 @@ from mbml_lightning.files.provenance import made_by
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.training import stopping as stop
+from mbml_lightning.training.per_task import PerTask
 from mbml_lightning.types import Policy
 
 
@@ -30,7 +31,6 @@ class Evaluated(Protocol):
 
     family: TaskDistribution
     encoder: TaskEncoder | None
-    stacked: bool
     split: str
     seed: int
     num_tasks: int
@@ -212,14 +212,14 @@ class OnlineEvaluation(Callback):
 
     def tasks(self, module: Evaluated) -> dict[str, int]:
         """Tasks that are acted on, by split."""
-        if module.stacked:
+        if isinstance(module, PerTask):
             return {module.split: module.num_tasks} if self.splits else {}
         unseen = {split: len(module.family.tasks(split)[: self.unseen_tasks]) for split in self.splits}
         return {split: module.num_tasks if split == "train" else count for split, count in unseen.items()}
 
     def chunks(self, module: Evaluated) -> list[Chunk]:
         """All (task, trial) pairs that this rank acts."""
-        stack = module.share.tasks if module.stacked else None
+        stack = module.share.tasks if isinstance(module, PerTask) else None
         return own_chunks(self.tasks(module), self.protocol.trials, self.copies, stack, module.num_tasks)
 
     def score(self, result: Adaptation) -> float:

@@ -45,7 +45,7 @@ class RewardSensitivity(Callback):
         if not trainer.is_global_zero:
             return
         try:
-            self.rows = self.swapped(trainer.datamodule.rows, pl_module)  # type: ignore[attr-defined]
+            self.rows = self.swapped(pl_module.rows, pl_module)
         except RelabellingError as error:
             logging.getLogger(__name__).info("reward sensitivity is not measured: %s", error)
             return

@@ -31,13 +31,13 @@ class PlainBCQ:
     """One task; losses are means, networks ordinary, targets averaged weight by weight."""
 
     def __init__(self, bcq: BCQ, k: int, separate) -> None:
-        self.q1, self.q2 = (separate(bcq.q.mlp, critic, k) for critic in range(2))
-        self.xi, self.decoder = separate(bcq.perturbation.mlp, k), separate(bcq.generator.mlp, k)
-        self.encoder = separate(bcq.latent.mlp, k)
+        self.q1, self.q2 = (separate(bcq.networks.q.mlp, critic, k) for critic in range(2))
+        self.xi, self.decoder = separate(bcq.networks.perturbation.mlp, k), separate(bcq.networks.generator.mlp, k)
+        self.encoder = separate(bcq.networks.latent.mlp, k)
         self.targets = {
-            self.q1: separate(bcq.q_target.mlp, 0, k),
-            self.q2: separate(bcq.q_target.mlp, 1, k),
-            self.xi: separate(bcq.perturbation_target.mlp, k),
+            self.q1: separate(bcq.networks.q_target.mlp, 0, k),
+            self.q2: separate(bcq.networks.q_target.mlp, 1, k),
+            self.xi: separate(bcq.networks.perturbation_target.mlp, k),
         }
         self.vae_optimizer = Adam([*self.encoder.parameters(), *self.decoder.parameters()], 1e-2)
         self.q_optimizer = Adam([*self.q1.parameters(), *self.q2.parameters()], 1e-2)
@@ -110,17 +110,20 @@ def test_update_equals_separate_updates(make, batch, noise, separate, assert_sam
             assert value.item() == pytest.approx(sum(e[name] for e in expected) / K, rel=1e-8), name
     for k in range(K):
         for critic, net in enumerate((plain[k].q1, plain[k].q2)):
-            assert_same(bcq.q.mlp, net, critic, k)
-            assert_same(bcq.q_target.mlp, plain[k].targets[net], critic, k)
-        assert_same(bcq.perturbation.mlp, plain[k].xi, k)
-        assert_same(bcq.perturbation_target.mlp, plain[k].targets[plain[k].xi], k)
-        assert_same(bcq.generator.mlp, plain[k].decoder, k)
-        assert_same(bcq.latent.mlp, plain[k].encoder, k)
+            assert_same(bcq.networks.q.mlp, net, critic, k)
+            assert_same(bcq.networks.q_target.mlp, plain[k].targets[net], critic, k)
+        assert_same(bcq.networks.perturbation.mlp, plain[k].xi, k)
+        assert_same(bcq.networks.perturbation_target.mlp, plain[k].targets[plain[k].xi], k)
+        assert_same(bcq.networks.generator.mlp, plain[k].decoder, k)
+        assert_same(bcq.networks.latent.mlp, plain[k].encoder, k)
 
 
 def test_begins_with_targets_equal_to_but_apart_from_the_critics() -> None:
     bcq = BCQ("UmazeGoalM", **SETTINGS)
-    for online, target in ((bcq.q, bcq.q_target), (bcq.perturbation, bcq.perturbation_target)):
+    for online, target in (
+        (bcq.networks.q, bcq.networks.q_target),
+        (bcq.networks.perturbation, bcq.networks.perturbation_target),
+    ):
         for p, p_target in zip(online.parameters(), target.parameters(), strict=True):
             assert torch.equal(p, p_target)
             assert p.data_ptr() != p_target.data_ptr()
@@ -129,7 +132,7 @@ def test_begins_with_targets_equal_to_but_apart_from_the_critics() -> None:
 
 def test_networks_begin_like_pytorchs_linear_layers() -> None:
     bcq = BCQ("UmazeGoalM", **(SETTINGS | {"hidden": (400, 300), "vae_hidden": (200, 200)}))
-    for net in (bcq.q, bcq.perturbation, bcq.generator, bcq.latent):
+    for net in (bcq.networks.q, bcq.networks.perturbation, bcq.networks.generator, bcq.networks.latent):
         for weight, bias in zip(net.mlp.weights, net.mlp.biases, strict=True):
             bound = 1 / math.sqrt(weight.shape[-2])
             assert 0.9 * bound < weight.abs().max() <= bound
@@ -140,7 +143,10 @@ def test_networks_begin_like_pytorchs_linear_layers() -> None:
 def test_targets_move_by_tau_and_only_through_averaging(make, batch) -> None:
     bcq = make(BCQ, **SETTINGS)
     bcq.update(batch(K, B))
-    for online, target in ((bcq.q, bcq.q_target), (bcq.perturbation, bcq.perturbation_target)):
+    for online, target in (
+        (bcq.networks.q, bcq.networks.q_target),
+        (bcq.networks.perturbation, bcq.networks.perturbation_target),
+    ):
         before = copy.deepcopy(target)
         bcq.update(batch(K, B))
         for p, old, new in zip(online.parameters(), before.parameters(), target.parameters(), strict=True):
@@ -152,23 +158,25 @@ def test_each_loss_moves_its_own_networks_only(make, batch) -> None:
     """The generator gets no gradient from values, nor the critics from perturbations."""
     bcq = make(BCQ, **SETTINGS)
     t = batch(K, B).transitions
-    nets = {name: getattr(bcq, name) for name in ("generator", "latent", "q", "perturbation")}
+    nets = {name: getattr(bcq.networks, name) for name in ("generator", "latent", "q", "perturbation")}
     moved = {"vae_loss": {"generator", "latent"}, "q_loss": {"q"}, "perturbation_loss": {"perturbation", "q"}}
     for name, expected in moved.items():
         bcq.zero_grad()
-        getattr(bcq, name)(t).backward()
+        getattr(bcq.networks, name)(t, bcq.randn).backward()
         assert {net for net, x in nets.items() if any(p.grad is not None for p in x.parameters())} == expected
-    assert all(p.grad is None for x in (bcq.q_target, bcq.perturbation_target) for p in x.parameters())
+    assert all(
+        p.grad is None for x in (bcq.networks.q_target, bcq.networks.perturbation_target) for p in x.parameters()
+    )
     # the critics' gradient of the last loss is not used: their optimiser does not step on it
-    q = [p.detach().clone() for p in bcq.q.parameters()]
-    bcq.step(bcq.optimizer_list()[2], bcq.perturbation_loss(t))
-    assert all(torch.equal(p, old) for p, old in zip(bcq.q.parameters(), q, strict=True))
+    q = [p.detach().clone() for p in bcq.networks.q.parameters()]
+    bcq.step(bcq.optimizer_list()[2], bcq.networks.perturbation_loss(t, bcq.randn))
+    assert all(torch.equal(p, old) for p, old in zip(bcq.networks.q.parameters(), q, strict=True))
 
 
 def test_perturbation_follows_the_first_critic(make, batch) -> None:
     bcq = make(BCQ, **SETTINGS)
-    bcq.perturbation_loss(batch(K, B).transitions).backward()
-    gradient = bcq.q.mlp.weights[0].grad
+    bcq.networks.perturbation_loss(batch(K, B).transitions, bcq.randn).backward()
+    gradient = bcq.networks.q.mlp.weights[0].grad
     assert gradient[0].any()
     assert not gradient[1].any()
 
@@ -177,6 +185,6 @@ def test_policy_chooses_by_the_first_critic(make) -> None:
     bcq = make(BCQ, **SETTINGS)
     policy = bcq.policy()
     s, a = torch.randn(K, B, 4), torch.randn(K, B, A)
-    assert torch.equal(policy.q(s, a, None), bcq.q(s, a)[0])
-    assert (policy.generator, policy.perturbation) == (bcq.generator, bcq.perturbation)
+    assert torch.equal(policy.q(s, a, None), bcq.networks.q(s, a)[0])
+    assert (policy.generator, policy.perturbation) == (bcq.networks.generator, bcq.networks.perturbation)
     assert (policy.candidates, policy.phi) == (M, 0.2)

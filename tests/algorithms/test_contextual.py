@@ -41,7 +41,9 @@ def learners(model: ContextualAlgorithm, loss: Tensor) -> set[str]:
     if not loss.requires_grad:
         return set()
     found = set()
-    for name, net in model.named_children():
+    nets = dict(model.named_children())
+    nets |= dict(nets.pop("networks").named_children()) if "networks" in nets else {}
+    for name, net in nets.items():
         parameters = [p for p in net.parameters() if p.requires_grad]
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
         if any(g is not None and g.any() for g in gradients):
@@ -103,7 +105,7 @@ def test_hooks_teach_the_encoder_and_their_own_parameters(make, batch, monkeypat
     data = batch(K, B, C)
     with monkeypatch.context() as patch:
         losses = undescended(model, data, patch)
-        means = model.infer(data)[0].posterior.mean
+        means = model.infer(data, model.relabel(data)).posterior.mean
         assert losses["pull_loss"].item() == pytest.approx(means.square().sum().item() + Z)
         assert learners(model, losses["pull_loss"]) == {"encoder", "hooks"}
     model.update(data)
@@ -120,7 +122,7 @@ def test_sets_are_the_posteriors_of_each_context_and_z_comes_from_the_first(make
     model = make(method, **SETTINGS[method], **COMMON, context_sets=N, hooks=hooks)
     assert model.context_rows == N * C
     data = batch(K, B, N * C)
-    step, _ = model.infer(data)
+    step = model.infer(data, model.relabel(data))
     for i in range(K):
         for n in range(N):
             precision = weighted = torch.zeros(Z)
@@ -140,7 +142,7 @@ def test_only_the_first_context_is_relabelled(make, batch, method) -> None:
     data = batch(K, B, N * C)
     relabel = type(scripted).__call__
     model.relabeller = lambda contexts, index: seen.append((contexts, index)) or relabel(scripted, contexts, index)
-    step, _ = model.infer(data)
+    step = model.infer(data, model.relabel(data))
     ((contexts, index),) = seen
     assert torch.equal(index, data.context_index[:, :C])
     assert all(torch.equal(x, y[:, :C]) for x, y in zip(contexts, data.contexts, strict=True))
@@ -149,5 +151,5 @@ def test_only_the_first_context_is_relabelled(make, batch, method) -> None:
 
 @every_method
 def test_one_context_leaves_no_sets(model, batch) -> None:
-    step, logged = model.infer(batch(K, B, C))
-    assert (step.sets, step.relabelled, step.kept, logged) == (None, None, None, {})
+    step = model.infer(batch(K, B, C), None)
+    assert (step.sets, step.relabelled, step.kept, step.kept_fraction) == (None, None, None, None)

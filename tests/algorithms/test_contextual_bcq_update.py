@@ -38,10 +38,11 @@ class PlainContextualBCQ:
 
     def __init__(self, model: ContextualBCQ, separate, inference: PlainInference) -> None:
         self.inference = inference
-        self.q = [separate(model.q.mlp, critic) for critic in range(2)]
-        self.q_target = [separate(model.q_target.mlp, critic) for critic in range(2)]
-        self.xi, self.xi_target = separate(model.perturbation.mlp), separate(model.perturbation_target.mlp)
-        self.decoder, self.latent = separate(model.generator.mlp), separate(model.latent.mlp)
+        nets = model.networks
+        self.q = [separate(nets.q.mlp, critic) for critic in range(2)]
+        self.q_target = [separate(nets.q_target.mlp, critic) for critic in range(2)]
+        self.xi, self.xi_target = separate(nets.perturbation.mlp), separate(nets.perturbation_target.mlp)
+        self.decoder, self.latent = separate(nets.generator.mlp), separate(nets.latent.mlp)
         self.adam = {net: Adam(net.parameters(), 1e-2) for net in (*self.q, self.xi, self.decoder, self.latent)}
 
     def decode(self, s: Tensor, nu: Tensor, z: Tensor) -> Tensor:
@@ -128,12 +129,12 @@ def test_update_is_algorithm_7(
     assert data.transitions.terminations.any() and not data.transitions.terminations.all()
     assert_same(model.encoder.mlp, plain.inference.net)
     for critic in range(2):
-        assert_same(model.q.mlp, plain.q[critic], critic)
-        assert_same(model.q_target.mlp, plain.q_target[critic], critic)
-    assert_same(model.perturbation.mlp, plain.xi)
-    assert_same(model.perturbation_target.mlp, plain.xi_target)
-    assert_same(model.generator.mlp, plain.decoder)
-    assert_same(model.latent.mlp, plain.latent)
+        assert_same(model.networks.q.mlp, plain.q[critic], critic)
+        assert_same(model.networks.q_target.mlp, plain.q_target[critic], critic)
+    assert_same(model.networks.perturbation.mlp, plain.xi)
+    assert_same(model.networks.perturbation_target.mlp, plain.xi_target)
+    assert_same(model.networks.generator.mlp, plain.decoder)
+    assert_same(model.networks.latent.mlp, plain.latent)
 
 
 def test_the_cvae_may_train_the_encoder_and_nothing_else(make, batch) -> None:
@@ -145,7 +146,9 @@ def test_the_cvae_may_train_the_encoder_and_nothing_else(make, batch) -> None:
         model.load_state_dict(start)
         torch.manual_seed(1)
         model.update(data)
-        weights.append({name: p for name, p in model.state_dict().items() if not name.startswith("perturbation")})
+        weights.append(
+            {name: p for name, p in model.state_dict().items() if not name.startswith("networks.perturbation")}
+        )
     paper, official = weights
     differ = {name.split(".")[0] for name in paper if not torch.equal(paper[name], official[name])}
     assert differ == {"encoder"}
@@ -153,10 +156,13 @@ def test_the_cvae_may_train_the_encoder_and_nothing_else(make, batch) -> None:
 
 def test_begins_like_bcq_with_targets_equal_to_but_apart_from_the_critics() -> None:
     model = ContextualBCQ("UmazeGoalM", **SETTINGS)
-    for online, target in ((model.q, model.q_target), (model.perturbation, model.perturbation_target)):
+    for online, target in (
+        (model.networks.q, model.networks.q_target),
+        (model.networks.perturbation, model.networks.perturbation_target),
+    ):
         for p, p_target in zip(online.parameters(), target.parameters(), strict=True):
             assert torch.equal(p, p_target) and p.data_ptr() != p_target.data_ptr() and not p_target.requires_grad
-    for net in (model.q, model.perturbation, model.generator, model.latent):
+    for net in (model.networks.q, model.networks.perturbation, model.networks.generator, model.networks.latent):
         for weight, bias in zip(net.mlp.weights, net.mlp.biases, strict=True):
             bound = weight.shape[-2] ** -0.5
             assert weight.abs().max() <= bound and bias.abs().max() <= bound
@@ -166,7 +172,7 @@ def test_begins_like_bcq_with_targets_equal_to_but_apart_from_the_critics() -> N
 def test_policy_chooses_by_the_first_critic_given_z(make) -> None:
     model = make(ContextualBCQ, **SETTINGS)
     policy, s, a, z = model.policy(), torch.randn(K, B, 4), torch.randn(K, B, A), torch.randn(K, B, Z)
-    expected = copy.deepcopy(model.q)(s.flatten(0, 1), a.flatten(0, 1), z.flatten(0, 1))[0].view(K, B)
+    expected = copy.deepcopy(model.networks.q)(s.flatten(0, 1), a.flatten(0, 1), z.flatten(0, 1))[0].view(K, B)
     torch.testing.assert_close(policy.q(s, a, z), expected)
-    assert (policy.generator, policy.perturbation) == (model.generator, model.perturbation)
+    assert (policy.generator, policy.perturbation) == (model.networks.generator, model.networks.perturbation)
     assert (policy.candidates, policy.phi) == (M, 0.2)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning.algorithms import BCQ, MBML, contextual, mbml
-from mbml_lightning.algorithms.contextual import draw_rows, sample_rows
+from mbml_lightning.algorithms.contextual import draw_rows
 from mbml_lightning.algorithms.mbml import Teachers, load_teachers
 from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, Relabeller, under_every_task, with_truth
 from mbml_lightning.data.rows import Rows
@@ -68,7 +68,9 @@ def student(make, teachers: BCQ) -> Callable[..., MBML]:
 
     def construct(**changes) -> MBML:
         model = make(MBML, **(SETTINGS | changes))
-        model.teachers = Teachers(teachers.first_q, teachers.generator, teachers.perturbation)
+        model.teachers = Teachers(
+            teachers.networks.first_q, teachers.networks.generator, teachers.networks.perturbation
+        )
         return model
 
     return construct
@@ -100,9 +102,9 @@ class Official:
     def __init__(self, model: MBML, teachers: BCQ, separate) -> None:
         self.nets = {name: separate(getattr(model, name).mlp) for name in NETWORKS}
         self.adams = {name: Adam(net.parameters(), 1e-2) for name, net in self.nets.items()}
-        self.teacher_q = [separate(teachers.q.mlp, 0, i) for i in range(K)]
-        self.teacher_g = [separate(teachers.generator.mlp, i) for i in range(K)]
-        self.teacher_xi = [separate(teachers.perturbation.mlp, i) for i in range(K)]
+        self.teacher_q = [separate(teachers.networks.q.mlp, 0, i) for i in range(K)]
+        self.teacher_g = [separate(teachers.networks.generator.mlp, i) for i in range(K)]
+        self.teacher_xi = [separate(teachers.networks.perturbation.mlp, i) for i in range(K)]
 
     def posterior(self, rows: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
         """Mean and variance of the product of the factors of (s, a, s', r)."""
@@ -259,7 +261,7 @@ def test_relabelled_contexts_have_the_states_and_actions_of_j_and_rewards_of_i(t
 def test_factors_are_those_of_the_encoder(student, batch) -> None:
     scripted = Scripted(0.5)
     model, data = student(relabeller=scripted), batch(K, B, C)
-    step, _ = model.infer(data)
+    step = model.infer(data, model.relabel(data))
     own = model.encoder(data.contexts)
     for mine, expected, relabelled in zip(step.own, own, step.relabelled, strict=True):
         torch.testing.assert_close(mine, expected)
@@ -279,7 +281,7 @@ def test_posterior_is_blind_to_rows_that_were_not_kept(student, batch, combine: 
     for wild in (0.0, 1e6):
         torch.manual_seed(1)
         scripted.rewards[~scripted.trusted] = wild
-        posteriors.append(model.infer(data)[0].posterior)
+        posteriors.append(model.infer(data, model.relabel(data)).posterior)
     assert torch.equal(posteriors[0].mean, posteriors[1].mean)
     assert torch.equal(posteriors[0].variance, posteriors[1].variance)
 
@@ -289,7 +291,7 @@ def test_without_combining_c_rows_are_drawn_from_own_and_relabelled(student, bat
     model = student(relabeller=scripted, combine=False)
     own_rows = 0
     for _ in range(20):
-        step, _ = model.infer(data)
+        step = model.infer(data, model.relabel(data))
         pool = step.kept | torch.eye(K, dtype=torch.bool).unsqueeze(-1)
         drawn = masks["context"].view(K, K, C)
         assert (drawn.sum((1, 2)) == C).all()
@@ -352,8 +354,8 @@ def learners(model: MBML, loss: Tensor) -> set[str]:
 def test_who_learns_from_what(student, batch) -> None:
     model = student(relabeller=Scripted(0.8), hooks={"triplet": RelabelledTriplet(margin=1e6)})
     data = batch(K, B, C)
-    step, _ = model.infer(data)
-    losses = model.distil(data.transitions, sample_rows(step.posterior, B))
+    step = model.infer(data, model.relabel(data))
+    losses = model.distil(data.transitions, step)
     assert learners(model, model.hooks["triplet"](step)) == {"encoder"}
     assert learners(model, contextual.kl_to_prior(step.posterior).sum()) == {"encoder"}
     assert learners(model, losses["q_loss"]) == {"encoder", "q"}
@@ -363,9 +365,10 @@ def test_who_learns_from_what(student, batch) -> None:
 
 def test_triplet_reaches_anchor_positive_and_negative(student, batch) -> None:
     model = student(relabeller=Scripted(0.8), hooks={"triplet": RelabelledTriplet(margin=1e6)})
-    step, _ = model.infer(batch(K, B, C))
+    data = batch(K, B, C)
+    step = model.infer(data, model.relabel(data))
     own, relabelled = (Gaussian(*(x.detach().requires_grad_() for x in g)) for g in (step.own, step.relabelled))
-    model.hooks["triplet"](step._replace(own=own, relabelled=relabelled)).backward()
+    model.hooks["triplet"](replace(step, own=own, relabelled=relabelled)).backward()
     assert own.mean.grad.any()
     assert (relabelled.mean.grad.abs().sum(-1) > 0).equal(step.kept)
 
@@ -412,9 +415,9 @@ def test_teachers_of_a_checkpoint_are_frozen_and_value_by_the_first_critic(teach
     loaded, digest = load_teachers(path, "UmazeGoalM", rows)
     assert digest == content_hash(teachers.state_dict())
     s, a, nu = torch.randn(K, B, S), torch.randn(K, B, A), torch.randn(K, B, L)
-    assert torch.equal(loaded.q(s, a), teachers.q(s, a)[0])
-    assert torch.equal(loaded.generator(s, nu), teachers.generator(s, nu))
-    assert torch.equal(loaded.perturbation(s, a), teachers.perturbation(s, a))
+    assert torch.equal(loaded.q(s, a), teachers.networks.q(s, a)[0])
+    assert torch.equal(loaded.generator(s, nu), teachers.networks.generator(s, nu))
+    assert torch.equal(loaded.perturbation(s, a), teachers.networks.perturbation(s, a))
     assert not any(x.requires_grad for x in (loaded.q(s, a), loaded.generator(s, nu), loaded.perturbation(s, a)))
     with pytest.raises(CheckpointError, match="PointGoal"):
         load_teachers(path, "PointGoal", rows)

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from steps import context_step
 
 from mbml_lightning.objectives.focal import FOCAL
 from mbml_lightning.objectives.hooks import ContextStep
@@ -15,7 +16,7 @@ K, N, Z = 3, 2, 2
 def step(z: torch.Tensor | None) -> ContextStep:
     some = Gaussian(torch.randn(K, 4, Z), torch.ones(K, 4, Z))
     sets = None if z is None else Gaussian(z, torch.ones_like(z))
-    return ContextStep(some, None, None, Gaussian(torch.randn(K, Z), torch.ones(K, Z)), sets)
+    return context_step(some, sets=sets)
 
 
 def by_loops(z: torch.Tensor, beta: float, power: float, epsilon: float) -> float:

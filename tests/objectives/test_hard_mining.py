@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from steps import context_step
 
 from mbml_lightning.objectives.hard_mining import HardMiningTriplet
 from mbml_lightning.objectives.hooks import ContextStep
@@ -19,7 +20,7 @@ def gaussian(*shape: int) -> Gaussian:
 
 def step(sets: Gaussian | None) -> ContextStep:
     own = gaussian(K, 5, Z)
-    return ContextStep(own, None, None, gaussian(K, Z), sets)
+    return context_step(own, sets=sets)
 
 
 def kl(sets: Gaussian, i: int, n: int, j: int, m: int) -> float:

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from steps import context_step
 from torch import Tensor
 
 from mbml_lightning.objectives import triplet
@@ -26,7 +27,7 @@ def at(g: Gaussian, *index: int) -> list[tuple[list[float], list[float]]]:
 
 def step(kept: Tensor) -> ContextStep:
     own, relabelled = gaussian(K, C, Z), gaussian(K, K, C, Z)
-    return ContextStep(own, relabelled, kept, gaussian(K, Z))
+    return context_step(own, relabelled=relabelled, kept=kept)
 
 
 def random_masks(kind: str) -> Tensor:
@@ -114,7 +115,7 @@ def constant_step(anchor_is_own_of: str) -> ContextStep:
     own = Gaussian(mean, torch.ones(K, C, Z))
     dim = 1 if anchor_is_own_of == "i" else 0
     relabelled = Gaussian(*(x.unsqueeze(dim).expand(K, K, C, Z) for x in own))
-    return ContextStep(own, relabelled, random_masks("all"), gaussian(K, Z))
+    return context_step(own, relabelled=relabelled, kept=random_masks("all"))
 
 
 def test_no_loss_where_relabelled_contexts_are_like_the_rewarding_task() -> None:
@@ -132,7 +133,7 @@ def test_descent_moves_anchors_towards_positives_and_away_from_negatives() -> No
     relabelled = Gaussian(torch.full((2, 2, 1, 1), 0.5, requires_grad=True), torch.ones(2, 2, 1, 1))
     own = Gaussian(torch.tensor([0.0, 1.0]).view(2, 1, 1).requires_grad_(), torch.ones(2, 1, 1))
     kept = torch.tensor([[[False], [True]], [[False], [False]]])  # only c_{1->0}
-    RelabelledTriplet()(ContextStep(own, relabelled, kept, gaussian(2, 1))).backward()
+    RelabelledTriplet()(context_step(own, relabelled=relabelled, kept=kept)).backward()
     assert relabelled.mean.grad[0, 1].item() > 0, "towards c_0, away from c_1"
     assert own.mean.grad[0].item() < 0, "c_0 towards the anchor"
     assert own.mean.grad[1].item() < 0, "c_1 away from the anchor"
@@ -189,4 +190,4 @@ def test_random_rows_are_uniform_among_all_sets() -> None:
 def test_needs_relabelled_contexts() -> None:
     own = gaussian(K, C, Z)
     with pytest.raises(ValueError, match=r"model\.relabeller"):
-        RelabelledTriplet()(ContextStep(own, None, None, gaussian(K, Z)))
+        RelabelledTriplet()(context_step(own))

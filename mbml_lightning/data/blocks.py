@@ -1,0 +1,88 @@
+"""Blocks of updates: the batches that a Lightning loader yields, drawn on the device that trains."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+from mbml_lightning.data.rows import Rows
+from mbml_lightning.ranks import Share
+from mbml_lightning.seeds import seed_of
+from mbml_lightning.types import TaskBatch
+
+
+class Plan(NamedTuple):
+    """How a method wants its data.
+
+    Attributes:
+        batch_size: Transitions a task to learn from in one update (B).
+        context_size: Transitions a task to infer the task from in one update; 0 for none.
+        updates_per_block: Updates of a block.
+        seed: Seed of the run.
+        share: The tasks or rows that this rank uses.
+    """
+
+    batch_size: int
+    context_size: int
+    updates_per_block: int
+    seed: int
+    share: Share
+
+
+class Block:
+    """One Lightning batch: the batches of some consecutive updates, each drawn when it is needed.
+
+    Hooks, loggers and progress bars cost once a block instead of once an update. All randomness of a block follows
+    from its key, so that a resumed run repeats the uninterrupted one. (A plain class: Lightning would copy a dataclass,
+    and with it all rows, to the device.)
+
+    Args:
+        rows: Where batches are drawn from.
+        plan: How large they are.
+        size: Number of updates.
+        key: Seed of all random numbers of the block.
+    """
+
+    def __init__(self, rows: Rows, plan: Plan, size: int, key: int) -> None:
+        self.rows, self.plan, self.size, self.key = rows, plan, size, key
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[TaskBatch]:
+        sampler = torch.Generator(self.rows.packed.device).manual_seed(self.key)
+        for _ in range(self.size):
+            yield self.rows.draw(sampler, self.plan.batch_size, self.plan.context_size, self.plan.share)
+
+
+class Blocks:
+    """Loader of a whole training: one epoch, whose blocks go on from the updates that are already done.
+
+    Args:
+        rows: Where batches are drawn from.
+        plan: How the method wants them.
+        max_steps: Updates of the training.
+        done: Tells how many updates are done.
+
+    Raises:
+        ValueError: If the training has no end.
+    """
+
+    def __init__(self, rows: Rows, plan: Plan, max_steps: int, done: Callable[[], int]) -> None:
+        if max_steps < 1:
+            raise ValueError(f"trainer.max_steps is {max_steps}: set it to the number of gradient updates")
+        self.rows, self.plan, self.max_steps, self.done = rows, plan, max_steps, done
+
+    @classmethod
+    def of(cls, trainer: Any, rows: Rows) -> "Blocks":
+        """Blocks for the method that a Trainer trains."""
+        return cls(rows, trainer.lightning_module.plan, trainer.max_steps, lambda: trainer.global_step)
+
+    def __len__(self) -> int:
+        return -(-self.max_steps // self.plan.updates_per_block)
+
+    def __iter__(self) -> Iterator[Block]:
+        for _ in range(len(self)):
+            done = self.done()
+            size = min(self.plan.updates_per_block, self.max_steps - done)
+            yield Block(self.rows, self.plan, size, seed_of(self.plan.seed, done, bits=56))
