@@ -104,14 +104,23 @@ class OnlineDataModule(L.LightningDataModule):
 
     @cores_for_physics()
     @torch.no_grad()
-    def collect(self, policy: Policy, steps: int) -> list[float]:
-        """Take ``steps`` steps of every task; returns of the episodes that ended."""
+    def collect(self, policy: Policy, steps: int, z: Float[Tensor, "K 1 Z"] | None = None) -> list[float]:
+        """Take ``steps`` environment steps of every task of this rank, and add them to `rows`.
+
+        Args:
+            policy: Acts in all tasks.
+            steps: Environment steps a task.
+            z: Task identities for a policy that needs them.
+
+        Returns:
+            Returns of the episodes that ended.
+        """
         finished: list[float] = []
         device, share = self.rows.packed.device, ranks.Share(len(self.tasks), self.own)
         for _ in range(steps):
             s = torch.as_tensor(self.observations, device=device).unsqueeze(1)
             noise = share.randn((len(s), 1, policy.noise_dim), device)
-            a = policy.act(s, None, noise).squeeze(1).cpu()
+            a = policy.act(s, z, noise).squeeze(1).cpu()
             next_s, r, termination, truncation, _ = self.env.step(a.numpy())
             self._keep(a, next_s, r, termination, truncation)
             self.episode_return += r

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbml_lightning.data.online import episode_returns
+from mbml_lightning.data.online import OnlineDataModule, episode_returns
 from mbml_lightning.envs import distribution
 from mbml_lightning.files.store import read_store
 
@@ -40,3 +41,26 @@ def test_the_store_holds_what_was_collected(experiment):
         assert not (f["next_observations"][:-1] == f["observations"][1:]).all(1)[~same_episode].any()
         curve = record.collector["episode_returns"]
         assert curve == pytest.approx([f["rewards"][i : i + 20].sum() for i in range(0, 200, 20)], rel=1e-5)
+
+
+class Told:
+    """Acts by z alone, and remembers it."""
+
+    noise_dim = 1
+
+    def act(self, observations, z, noise):
+        self.z = z
+        return z[..., :2].expand(*observations.shape[:2], 2)
+
+
+def test_any_policy_collects_with_a_task_identity(tmp_path):
+    """As the collection with the multi-task policy on new tasks needs it."""
+    data = OnlineDataModule(str(tmp_path / "data"), "PointGoal", interactions=30, capacity=30, num_tasks=3)
+    data.setup("fit")
+    z, policy = torch.tensor([[0.5, -0.5, 9.0], [0.1, 0.2, 9.0], [-1.0, 1.0, 9.0]]).unsqueeze(1), Told()
+    returns = data.collect(policy, 30, z)
+    assert policy.z is z
+    assert data.rows.count == 30 and len(returns) == 3  # an episode has 20 steps
+    collected = data.rows.unpack(data.rows.packed)
+    assert torch.equal(collected.actions, z[..., :2].expand(3, 30, 2))
+    assert returns == pytest.approx(collected.rewards[:, :20].sum(1).tolist(), rel=1e-5)
