@@ -39,9 +39,8 @@ class Agent:
     @torch.no_grad()
     def act(self, observation: Float[np.ndarray, " S"]) -> Float[np.ndarray, " A"]:
         """Choose an action in [-1, 1]^A for the current z."""
-        s, z, noise = (
-            x.view(1, 1, -1) for x in (_float(observation), self.z, self.randn(self.policy.noise_dim))
-        )  # one task with one simulation
+        noise = self.randn(self.policy.noise_dim)
+        s, z, noise = (x.view(1, 1, -1) for x in (_float(observation), self.z, noise))  # one task, one simulation
         action: Float[np.ndarray, " A"] = self.policy.act(s, z, noise).flatten().numpy()
         return action
 
