@@ -22,6 +22,18 @@ class Agent:
 
     Attributes:
         z: The task identity that the agent acts with, ``(Z,)``.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from mbml_lightning.algorithms import MultiTaskBC
+        >>> from mbml_lightning.evaluation.agent import Agent
+        >>> untrained = MultiTaskBC("PointGoal", hidden=[16], encoder_hidden=[16], z_dim=4)
+        >>> agent, env = Agent(untrained.policy(), untrained.encoder), gym.make("mbml/PointGoal-v0")
+        >>> s, _ = env.reset(seed=0)
+        >>> a = agent.act(s)  # for z from the prior
+        >>> next_s, r, *_ = env.step(a)
+        >>> agent.observe(s, a, r, next_s)
+        >>> agent.infer()  # now z from the posterior given one transition
     """
 
     z: Float[Tensor, " Z"]
