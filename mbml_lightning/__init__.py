@@ -17,6 +17,8 @@ def load(
 ) -> "mbml_lightning.evaluation.agent.Agent":
     """Load the policy of a finished run, ready to act in one environment and to infer its task.
 
+    A task distribution in a module of your own must be imported before.
+
     Args:
         run: Folder of the run, which holds ``last.ckpt``.
         method: Class of the method, if it is not one of `mbml_lightning.algorithms`.
@@ -37,7 +39,8 @@ def load(
         raise CheckpointError(f"{checkpoint['path']}: {name} is no method of this package: pass its class as `method`")
     check_made_by(checkpoint, method=made.__name__)
     arguments = {key: value for key, value in checkpoint["hyper_parameters"].items() if not key.startswith("_")}
-    trained = made(**arguments)
+    # By its name, not by the path of a class, so that nothing is imported because a file says so.
+    trained = made(**arguments | {"distribution": checkpoint[CHECKPOINT_KEY]["distribution"]})
     if trained.encoder is None:
         raise CheckpointError(f"{checkpoint['path']}: {name} infers no task: load a run of a method that does")
     weights = checkpoint["state_dict"].items()  # hooks only train; what they own is not needed to act
