@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,15 @@ def test_the_explained_losses_are_those_of_the_methods_and_hooks():
     written = {name for source in sources for name in re.findall(r'"([a-z_]+_loss)"', source)}
     written |= {f"{name}_loss" for names in hooks for name in names}
     assert set(re.findall(r"`train/([a-z_]+_loss)`", METRICS)) == written
+
+
+def test_the_layout_names_every_room_and_none_stands_above_one_that_it_imports():
+    block = re.search(r"^mbml_lightning/\n((?:  .*\n)+)", PAGES[0].read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.findall(r"^  (\w+)", block[1], re.MULTILINE)
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    floor = {room: -i for i, layer in enumerate(contract[0]["layers"]) for room in re.findall(r"\w+", layer)}
+    assert sorted(listed) == sorted(floor)
+    assert [floor[room] for room in listed] == sorted(floor.values())
 
 
 def test_the_readmes_python_runs(experiment, capsys):
