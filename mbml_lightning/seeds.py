@@ -14,6 +14,13 @@ def seed_of(*name: int | str, bits: int = 32) -> int:
     Args:
         name: The parts of the name, the run's seed first.
         bits: A multiple of 8; 32 for seeds of environments, 56 for torch's generators.
+
+    Example:
+        >>> from mbml_lightning.seeds import seed_of
+        >>> seed_of(0, "test", 3, "reset") == seed_of(0, "test", 3, "reset")
+        True
+        >>> seed_of(0, "test", 3, "reset") == seed_of(0, "test", 4, "reset")
+        False
     """
     text = "/".join(map(str, name))
     return int.from_bytes(hashlib.blake2s(text.encode(), digest_size=bits // 8).digest(), "big")

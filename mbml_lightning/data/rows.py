@@ -22,6 +22,17 @@ class Rows:
         count: How many rows of each task are filled.
         outcome_dim: Last columns that hold what the simulation measured, where s' does not tell it; else 0.
         digest: SHA-256 of the store that they are from.
+
+    Example:
+        >>> import torch
+        >>> from mbml_lightning.data.rows import Rows
+        >>> from mbml_lightning.types import Transitions
+        >>> rows = Rows.empty(tasks=5, capacity=100, observation_dim=4, action_dim=2)
+        >>> step = [torch.zeros(5, *shape) for shape in ((4,), (2,), (), (4,), ())]  # s, a, r, s', termination
+        >>> rows.append(Transitions(*step))
+        >>> batch = rows.draw(torch.Generator(), batch_size=32, context_size=8)
+        >>> batch.transitions.observations.shape, batch.contexts.rewards.shape
+        (torch.Size([5, 32, 4]), torch.Size([5, 8]))
     """
 
     packed: Float[Tensor, "K N D"]

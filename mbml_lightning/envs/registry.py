@@ -115,6 +115,14 @@ def make_vec_env(
 
     Raises:
         ValueError: Unknown distribution, option or set, bad tasks, or a ``num_envs`` that is no multiple of the tasks.
+
+    Example:
+        >>> from mbml_lightning.envs import distribution, make_vec_env
+        >>> env = make_vec_env("AntDir", distribution("AntDir").tasks("test"))
+        >>> observations, _ = env.reset(seed=0)
+        >>> observations.shape, env.single_action_space.shape
+        ((8, 27), (8,))
+        >>> env.close()
     """
     family = distribution(name, **options)
     array = family.tasks(tasks) if isinstance(tasks, str) else family.validate_tasks(tasks)

@@ -23,6 +23,15 @@ class TaskEnv(gym.Env[np.ndarray, np.ndarray]):
         task: Of shape ``task_shape``; the first training task if None.
         render_mode: None or "rgb_array".
         options: Of the distribution.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import mbml_lightning.envs
+        >>> env = gym.make("mbml/PointGoal-v0", task=[0.0, 1.0])
+        >>> observation, _ = env.reset(seed=0)
+        >>> observation, reward, terminated, truncated, terms = env.step(env.action_space.sample())
+        >>> observation.shape, list(terms)
+        ((2,), ['reward_goal'])
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012

@@ -45,6 +45,22 @@ def write_store(
 
     Raises:
         StoreError: Records that are no store, a target that is taken, or a failed write; nothing was changed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> import numpy as np
+        >>> from mbml_lightning.files.store import TaskRecord, read_store
+        >>> from mbml_lightning.files.store_writing import write_store
+        >>> shapes = {"observations": (10, 4), "actions": (10, 2), "rewards": 10, "next_observations": (10, 4)}
+        >>> fields = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        >>> fields |= {"terminations": np.zeros(10, bool), "truncations": np.arange(10) == 9}
+        >>> folder, goal = Path(mkdtemp(), "data"), [0.0, 1.0]
+        >>> about = {"env_id": "own/Task-v0", "distribution": "Task", "split": "train", "collector": {"method": "mine"}}
+        >>> write_store(folder, [TaskRecord(0, goal, fields)], **about)
+        >>> store = read_store(folder)
+        >>> store.tasks[0].task, store.tasks[0].fields["observations"].shape
+        ([0.0, 1.0], (10, 4))
     """
     root = root.resolve()  # of a link, what it leads to is replaced, not the link
     records = sorted(records, key=lambda record: record.task_index)

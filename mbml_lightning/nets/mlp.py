@@ -41,6 +41,13 @@ class MLP(nn.Module):
         sizes: Widths of all layers, input and output included.
         members: Leading axes of the stack, none for a single network.
         init: Fills the weights of a layer.
+
+    Example:
+        >>> import torch
+        >>> from mbml_lightning.nets.mlp import MLP
+        >>> ensembles = MLP([3, 16, 1], members=(20, 5))  # 20 members for each of 5 tasks
+        >>> ensembles(torch.zeros(5, 64, 3)).shape  # 64 transitions of each task, the same for all members
+        torch.Size([20, 5, 64, 1])
     """
 
     def __init__(self, sizes: Sequence[int], members: Sequence[int] = (), init: Initializer = fan_out_uniform) -> None:

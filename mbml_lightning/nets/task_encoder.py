@@ -60,6 +60,14 @@ def product(factors: Gaussian, mask: Bool[Tensor, "*n C"] | None = None) -> Gaus
     Args:
         factors: One Gaussian a row; leading axes broadcast against the mask's.
         mask: Which rows take part, all of them if None. An empty product is the prior N(0, I) (Algorithm 5, line 1).
+
+    Example:
+        >>> import torch
+        >>> from mbml_lightning.nets.task_encoder import product
+        >>> from mbml_lightning.types import Gaussian
+        >>> factors = Gaussian(torch.tensor([[0.0], [2.0]]), torch.ones(2, 1))  # two rows of a context
+        >>> product(factors)
+        Gaussian(mean=tensor([1.]), variance=tensor([0.5000]))
     """
     precision = factors.variance.reciprocal()
     weighted = precision * factors.mean

@@ -19,7 +19,16 @@ def random_rows(count: Int[Tensor, "*n"], rows: int) -> Bool[Tensor, "*n C"]:
 def triplet_hinge(
     to_positive: Float[Tensor, "K K"], to_negative: Float[Tensor, "K K"], margin: float
 ) -> Float[Tensor, "K K"]:
-    """Eq. 8 for each pair: [d(anchor, positive) - d(anchor, negative) + m]_+."""
+    """Eq. 8 for each pair: [d(anchor, positive) - d(anchor, negative) + m]_+.
+
+    Example:
+        >>> import torch
+        >>> from mbml_lightning.objectives.triplet import triplet_hinge
+        >>> to_positive, to_negative = torch.tensor([[0.0, 1.0], [3.0, 0.0]]), torch.tensor([[0.0, 5.0], [2.0, 0.0]])
+        >>> triplet_hinge(to_positive, to_negative, margin=2.0)
+        tensor([[2., 0.],
+                [3., 2.]])
+    """
     return torch.relu(to_positive - to_negative + margin)
 
 

@@ -19,6 +19,16 @@ class BCQPolicy:
         q: Q, chooses among them.
         candidates: Candidate actions a state (M).
         phi: Largest correction of an action.
+
+    Example:
+        >>> import torch
+        >>> from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, QFunction
+        >>> from mbml_lightning.policies.bcq import BCQPolicy
+        >>> nets = [kind(4, 2, hidden=[16], z_dim=3) for kind in (CandidateGenerator, Perturbation, QFunction)]
+        >>> policy = BCQPolicy(*nets, candidates=10)
+        >>> s, z, noise = torch.zeros(5, 8, 4), torch.zeros(5, 8, 3), torch.randn(5, 8, policy.noise_dim)
+        >>> policy.act(s, z, noise).shape  # 5 tasks with 8 simulations each
+        torch.Size([5, 8, 2])
     """
 
     generator: CandidateGenerator

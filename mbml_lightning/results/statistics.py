@@ -80,6 +80,13 @@ def interval(
         statistic: Such as ``mean`` or ``iqm``.
         stratified: Draw seeds anew in each task and take plain percentiles, as rliable does.
         confidence: Share of experiments whose interval should hold the truth.
+
+    Example:
+        >>> import numpy as np
+        >>> from mbml_lightning.results.statistics import interval, interval_text, mean
+        >>> scores = np.random.default_rng(0).normal(160, 20, (3, 10))  # three seeds, ten tasks
+        >>> interval_text(interval(scores, mean))
+        '157.6 [145.1, 167.0]'
     """
     seeds, tasks = scores.shape
     value = float(statistic(scores))
