@@ -24,17 +24,17 @@ PATIENCE = timedelta(days=7)
 
 
 def rank() -> int:
-    """Which of the ranks this process is, from 0."""
+    """Number of this process among the ranks, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many ranks there are."""
+    """Number of ranks."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def wait_patiently() -> None:
-    """From now on ranks wait for each other in `gather`, however long one acts in its environments.
+    """Make `gather` and `collect` wait as long as it takes; evaluations outlast the timeout of training.
 
     Training keeps the process group with its timeout. This one is of gloo on every kind of device, which notices at
     once when another rank has ended.
@@ -44,7 +44,7 @@ def wait_patiently() -> None:
 
 
 def gather(mine: T) -> list[T]:
-    """What every rank has, in their order."""
+    """Give every rank the values of all ranks, in rank order."""
     if world_size() == 1:
         return [mine]
     parts: list[Any] = [None] * world_size()
@@ -53,7 +53,7 @@ def gather(mine: T) -> list[T]:
 
 
 def collect(mine: T) -> list[T]:
-    """What every rank has, in their order, at rank 0; nothing elsewhere."""
+    """Give rank 0 the values of all ranks, in rank order; other ranks get an empty list."""
     if world_size() == 1:
         return [mine]
     parts: list[Any] | None = [None] * world_size() if rank() == 0 else None
@@ -62,7 +62,7 @@ def collect(mine: T) -> list[T]:
 
 
 def total(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The sum over ranks."""
+    """Sum values over ranks."""
     if world_size() > 1:
         values = values.clone()
         dist.all_reduce(values)
@@ -70,7 +70,7 @@ def total(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 
 def average(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The means over ranks, in one message."""
+    """Average tensors over ranks, in one message."""
     if world_size() == 1:
         return list(tensors)
     flat = torch.cat([x.reshape(-1) for x in tensors])
@@ -81,14 +81,14 @@ def average(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def spread(tensors: Sequence[Tensor]) -> None:
-    """Gives all ranks what rank 0 has."""
+    """Overwrite tensors on all ranks with those of rank 0."""
     if world_size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor, 0)
 
 
 def own_tasks(count: int) -> range:
-    """The tasks of this rank, consecutive ones, as many as the others have or one fewer.
+    """Tasks of this rank: consecutive ones, shared out evenly.
 
     Of more ranks than tasks, the last repeat what the first do, and `first_ranks` leaves their results out.
     """
@@ -98,13 +98,13 @@ def own_tasks(count: int) -> range:
 
 
 def first_ranks(count: int) -> range:
-    """The ranks that have ``count`` tasks among them."""
+    """Ranks among which ``count`` tasks are shared; further ranks repeat their work."""
     return range(min(world_size(), count))
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one rank does of batches of K tasks with B rows each: some of the tasks, or some of every task's rows.
+    """Part of a (K tasks, B rows) batch that one rank works on: some tasks, or some rows of every task.
 
     Args:
         num_tasks: K.
@@ -120,26 +120,26 @@ class Share:
 
     @classmethod
     def of_tasks(cls, num_tasks: int) -> "Share":
-        """Tasks that have nothing in common: each is one rank's."""
+        """Share tasks out, for networks that are separate per task."""
         return cls(num_tasks, own_tasks(num_tasks))
 
     @classmethod
     def of_rows(cls, num_tasks: int) -> "Share":
-        """Tasks that are learnt together: all ranks have all of them."""
+        """Share rows out, for networks that learn all tasks together."""
         return cls(num_tasks, range(num_tasks), rank(), world_size())
 
     @property
     def is_whole(self) -> bool:
-        """Whether there is nothing to share."""
+        """True if this rank works on everything."""
         return len(self.tasks) == self.num_tasks and self.parts == 1
 
     @property
     def task_slice(self) -> slice:
-        """The tasks on an axis of K."""
+        """Slice of this rank's tasks on an axis of K."""
         return slice(self.tasks.start, self.tasks.stop)
 
     def rows(self, count: int) -> slice:
-        """Of ``count`` rows, those of this rank.
+        """Slice of this rank's rows among ``count`` rows.
 
         Raises:
             ConfigurationError: If ranks would have different numbers of rows, so that means of means were no means.
@@ -151,7 +151,7 @@ class Share:
         return slice(self.part * count // self.parts, (self.part + 1) * count // self.parts)
 
     def randn(self, shape: Sequence[int], device: torch.device) -> Tensor:
-        """Standard normal numbers for this rank's rows, cut out of those of all rows.
+        """Draw standard normal numbers for all rows, and return those of this rank.
 
         Args:
             shape: ``(k, b, ...)`` with the k tasks and b rows of this rank, maybe with its first axes joined.

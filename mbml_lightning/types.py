@@ -1,4 +1,4 @@
-"""What travels between the parts, and the alphabet of axes that every shape is written in.
+"""Types that travel between the rooms, and the letters in which all shapes are written.
 
 Axes, in the order in which they stand: ``E`` ensemble members, ``K`` tasks, ``B`` transitions of a batch,
 ``C`` rows of a context, ``M`` candidate actions, ``N`` stored transitions, ``T`` time, ``S`` state, ``A`` action,
@@ -39,7 +39,7 @@ class Gaussian(NamedTuple):
 
 
 class TaskBatch(NamedTuple):
-    """What one update of a method sees of all K tasks.
+    """Batch of one update, for all K tasks.
 
     Attributes:
         transitions: Transitions to learn from, ``(K, B)``.
@@ -54,17 +54,17 @@ class TaskBatch(NamedTuple):
 
 @runtime_checkable
 class Policy(Protocol):
-    """All that evaluation, collection and notebooks know of a method: how it acts."""
+    """Anything that acts: evaluation, collection and notebooks know no more of a method."""
 
     @property
     def noise_dim(self) -> int:
-        """Standard normal numbers that one action needs."""
+        """Number of standard normal numbers that one action needs."""
         ...
 
     def act(
         self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]
     ) -> Float[Tensor, "K B A"]:
-        """Actions in [-1, 1] of K tasks with B simulations each.
+        """Choose actions in [-1, 1] of K tasks with B simulations each.
 
         Args:
             observations: States.

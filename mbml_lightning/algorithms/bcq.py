@@ -29,7 +29,7 @@ Randn = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class BCQOptions:
-    """Numbers of BCQ that are no layers.
+    """Hyper-parameters of BCQ's losses, targets and candidates.
 
     Args:
         discount: gamma.
@@ -79,13 +79,13 @@ class BCQNetworks(nn.Module):
         self.perturbation_target = copy.deepcopy(self.perturbation).requires_grad_(False)
 
     def vae_loss(self, t: Transitions, randn: Randn, z: Tensor | None = None) -> Tensor:
-        """Eq. 19."""
+        """Loss of the CVAE (Eq. 19)."""
         mean, std = self.latent(t.observations, t.actions, z)
         nu = mean + std * randn(*std.shape)
         return loss.vae_loss(self.generator(t.observations, nu, z), t.actions, mean, std)
 
     def q_loss(self, t: Transitions, randn: Randn, z: Tensor | None = None) -> Tensor:
-        """Eq. 20."""
+        """Temporal-difference loss of both critics (Eq. 20)."""
         m, o = self.options.candidates, self.options
         with torch.no_grad():
             s = t.next_observations.repeat_interleave(m, -2)  # (*n, B M, S)
@@ -97,7 +97,7 @@ class BCQNetworks(nn.Module):
         return loss.q_loss(self.q(t.observations, t.actions, z), target)
 
     def perturbation_loss(self, t: Transitions, randn: Randn, z: Tensor | None = None) -> Tensor:
-        """Eq. 21, with the first critic."""
+        """Loss of the perturbation by the first critic's values (Eq. 21)."""
         with torch.no_grad():
             a = self.generator(t.observations, self.noise(t.observations, randn), z)
         a = perturb(a, self.perturbation(t.observations, a, z), self.options.phi)
@@ -164,7 +164,7 @@ class BCQ(PerTask):
         self.networks = BCQNetworks(self.dims, hidden, vae_hidden, hidden, options, members=(self.num_tasks,))
 
     def configure_optimizers(self) -> list[Adam]:
-        """One Adam for each of the three losses, over the stacked weights of all tasks."""
+        """Make one Adam for each of the three losses, over the stacked weights of all tasks."""
         nets = self.networks
         groups = ((nets.generator, nets.latent), (nets.q,), (nets.perturbation,))
         return [self.adam(self.lr, *modules) for modules in groups]
@@ -183,5 +183,5 @@ class BCQ(PerTask):
         return {name: value / len(self.share.tasks) for name, value in losses.items()}
 
     def policy(self) -> BCQPolicy:
-        """Each task's own teacher."""
+        """The policies of all teachers, each for its own task."""
         return self.networks.policy()

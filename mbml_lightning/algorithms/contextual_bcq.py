@@ -57,7 +57,7 @@ class ContextualBCQ(ContextualAlgorithm):
         self.networks = BCQNetworks(self.dims, *hidden, options, self.encoder.z_dim)
 
     def configure_optimizers(self) -> list[Adam]:
-        """One Adam for each of the three losses; the encoder learns with the critics."""
+        """Make one Adam for each of the three losses; the encoder learns with the critics."""
         nets = self.networks
         groups = ((nets.generator, nets.latent), (nets.q, self.encoder, self.hooks), (nets.perturbation,))
         return [self.adam(self.lr, *modules) for modules in groups]

@@ -35,7 +35,7 @@ class Teachers(NamedTuple):
 
 
 class MBML(ContextualAlgorithm):
-    """One Q_D, G_D, xi_D for all tasks and the encoder q_phi that tells them apart.
+    """One student Q_D, G_D, xi_D for all tasks, and the encoder q_phi that tells the tasks apart.
 
     Without a relabeller and hooks it is *Neither*; with one of the two, *No triplet* or *No relabelling*.
 
@@ -73,11 +73,11 @@ class MBML(ContextualAlgorithm):
         self.perturbation = Perturbation(*self.dims, perturbation_hidden, self.encoder.z_dim)
 
     def configure_optimizers(self) -> Adam:
-        """One Adam: the four networks share no parameters, so it makes the updates of four."""
+        """Make one Adam: the four networks share no parameters, so it makes the updates of four."""
         return self.adam(self.lr, self.encoder, self.q, self.generator, self.perturbation, self.hooks)
 
     def on_fit_start(self) -> None:
-        """Load the teachers, which only training uses."""
+        """Load the teachers; Lightning calls this before the first update, and not when it only validates."""
         teachers = self.teacher_checkpoint
         self.teachers, self.parents["teachers"] = load_teachers(teachers, self.family.name, self.rows)
         super().on_fit_start()
@@ -92,7 +92,7 @@ class MBML(ContextualAlgorithm):
         return self.logged(losses, step)
 
     def distil(self, t: Transitions, step: ContextStep) -> dict[str, Tensor]:
-        """L_Q, L_G and L_xi (Eq. 3 to 5); the encoder learns from L_Q only."""
+        """Losses of the student against its teachers: L_Q, which trains the encoder too, L_G and L_xi (Eq. 3 to 5)."""
         s, a, z = t.observations, t.actions, step.z_of_rows(t.rewards.shape[1])
         fixed_z = z.detach()
         with torch.no_grad():

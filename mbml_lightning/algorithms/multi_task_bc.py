@@ -14,7 +14,7 @@ from mbml_lightning.types import TaskBatch
 
 
 class MultiTaskBC(ContextualAlgorithm):
-    """pi(a | s, z) as likely as can be to do what the batches did, good or bad; no value is learned.
+    """A policy pi(a | s, z) that imitates the actions of all batches, good or bad; it learns no value.
 
     Args:
         distribution: Name of the task distribution.
@@ -37,11 +37,11 @@ class MultiTaskBC(ContextualAlgorithm):
         self.actor = GaussianActor(*self.dims, hidden, self.encoder.z_dim)
 
     def configure_optimizers(self) -> Adam:
-        """One Adam for the actor and the encoder."""
+        """Make one Adam for the actor and the encoder."""
         return self.adam(self.lr, self.encoder, self.actor, self.hooks)
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """Likelihood of the batches' actions; the encoder learns from it too."""
+        """Raise the likelihood of the batches' actions; the encoder learns from it too."""
         step = self.infer(batch, self.relabel(batch))
         t, z = batch.transitions, step.z_of_rows(batch.transitions.rewards.shape[1])
         mean, log_std = self.actor(t.observations, z)
@@ -50,5 +50,5 @@ class MultiTaskBC(ContextualAlgorithm):
         return self.logged(losses, step)
 
     def policy(self) -> GaussianPolicy:
-        """Acts with the mean."""
+        """The policy that acts with the actor's mean."""
         return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)

@@ -18,7 +18,7 @@ from mbml_lightning.types import TaskBatch, Transitions
 
 
 class PEARL(ContextualAlgorithm):
-    """Soft actor-critic with a state value, told a task identity that its critics teach to infer.
+    """Soft actor-critic with a state value, conditioned on a task identity; the critics train the encoder.
 
     Args:
         distribution: Name of the task distribution.
@@ -57,12 +57,12 @@ class PEARL(ContextualAlgorithm):
         self.v_target = copy.deepcopy(self.v).requires_grad_(False)
 
     def configure_optimizers(self) -> list[Adam]:
-        """Adam for the critics with the encoder, the value and the actor."""
+        """Make an Adam each for the critics with the encoder, the value, and the actor."""
         groups = ((self.q, self.encoder, self.hooks), (self.v,), (self.actor,))
         return [self.adam(self.lr, *modules) for modules in groups]
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """Critics with the encoder, value, actor, target (Algorithm 6, lines 5 to 13)."""
+        """Train critics with encoder, value and actor, then move the target (Algorithm 6, lines 5 to 13)."""
         q, v, actor = self.optimizer_list()
         step = self.infer(batch, self.relabel(batch))
         t = batch.transitions.map(lambda x: x.flatten(0, 1))  # (K B): one set of networks for all tasks
@@ -89,5 +89,5 @@ class PEARL(ContextualAlgorithm):
         return loss.q_loss(self.q(t.observations, t.actions, z), target)
 
     def policy(self) -> GaussianPolicy:
-        """Acts with the mean."""
+        """The policy that acts with the actor's mean."""
         return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)

@@ -20,7 +20,7 @@ class Random(Algorithm):
         self.save_hyperparameters()
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """There is nothing to learn.
+        """Refuse to train: there is nothing to learn.
 
         Raises:
             TypeError: Always.
@@ -28,5 +28,5 @@ class Random(Algorithm):
         raise TypeError("Random has nothing to train: use `mbml validate`")
 
     def policy(self) -> UniformPolicy:
-        """Uniform in the box of actions."""
+        """The policy that draws actions uniformly from their box."""
         return UniformPolicy(self.family.action_dim)

@@ -21,7 +21,7 @@ from mbml_lightning.types import TaskBatch, Transitions
 
 
 class SAC(PerTask):
-    """K independent actors and critics, one environment step of each task before every update.
+    """K independent soft actor-critics; every update follows one environment step of each task.
 
     Args:
         distribution: Name of the task distribution.
@@ -66,11 +66,11 @@ class SAC(PerTask):
         self.log_alpha = nn.Parameter(torch.zeros(k, 1))
 
     def configure_optimizers(self) -> list[Adam]:
-        """Adam for the critics, the actors and the temperatures."""
+        """Make an Adam each for the critics, the actors and the temperatures."""
         return [self.adam(self.lr, part) for part in (self.q, self.actor, self.log_alpha)]
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """Critics, actor, temperature, targets."""
+        """Train critics, actors and temperatures, then move the targets."""
         q, actor, temperature = self.optimizer_list()
         t, alpha = batch.transitions, self.log_alpha.detach().exp()
         losses = {"q_loss": loss.critic_loss(self.q(t.observations, t.actions), self.target(t, alpha))}
@@ -87,41 +87,41 @@ class SAC(PerTask):
 
     @torch.no_grad()
     def target(self, t: Transitions, alpha: Tensor) -> Tensor:
-        """The soft value of what follows."""
+        """Target of the critics: reward plus the discounted soft value of the next state."""
         next_a, next_log_prob = self.sample_actions(t.next_observations)
         next_q = self.q_target(t.next_observations, next_a)
         return loss.soft_target(t.rewards, t.terminations, next_q, next_log_prob, alpha, self.discount)
 
     def sample_actions(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Reparametrised actions and their log densities."""
+        """Sample reparametrised actions and their log densities."""
         mean, log_std = self.actor(s)
         return squashed_sample(mean, log_std, self.randn(*mean.shape))
 
     def policy(self) -> GaussianPolicy:
-        """Each task's own actor, acting with its mean."""
+        """The policies of all tasks, each acting with its own actor's mean."""
         return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)
 
     def identity(self) -> dict[str, str]:
-        """Whose tasks these are, too."""
+        """Names of method, distribution and task split, by which a checkpoint is recognised."""
         return super().identity() | {"split": self.split}
 
     # Collection ------------------------------------------------------------------------------------------------
 
     @property
     def data(self) -> OnlineDataModule:
-        """The replay that grows."""
+        """The data module that collects."""
         data: OnlineDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         return data
 
     def on_fit_start(self) -> None:
-        """The first steps come from the initial policy."""
+        """Take the warm-up steps with the initial policy; Lightning calls this before the first block."""
         super().on_fit_start()
         if self.data.rows.count < self.warmup:
             torch.manual_seed(self.seed)
             self.data.collect(self.behaviour(), self.warmup - self.data.rows.count)
 
     def training_step(self, block: Block, index: int) -> None:
-        """As many steps of every task as updates, then the updates."""
+        """Take as many environment steps of every task as the block has updates, then make the updates."""
         torch.manual_seed(self.seed + self.data.rows.count)
         returns = [r for part in ranks.gather(self.data.collect(self.behaviour(), len(block))) for r in part]
         super().training_step(block, index)
@@ -131,10 +131,10 @@ class SAC(PerTask):
             self.log("return", mean, prog_bar=True, logger=False, batch_size=1)
 
     def behaviour(self) -> GaussianPolicy:
-        """How experience is collected: by samples."""
+        """The policies that collect: they sample from the actors."""
         return GaussianPolicy(self.actor, self.family.action_dim)
 
     def on_fit_end(self) -> None:
-        """Keep the batches, once all steps are taken."""
+        """Write the store once all steps are taken; Lightning calls this when training ends, also early."""
         if self.data.rows.count >= self.warmup + self.trainer.max_steps:
             self.data.write_store(Path(self.data.store), {"method": "SAC", **self.provenance()})

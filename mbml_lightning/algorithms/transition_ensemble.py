@@ -17,7 +17,7 @@ from mbml_lightning.types import TaskBatch, Transitions
 
 
 class TransitionEnsemble(PerTask):
-    """E predictors of r(s, a), or of s'(s, a), for each of K tasks.
+    """Ensembles of E networks that predict r(s, a), or s'(s, a), for each of K tasks.
 
     Args:
         distribution: Name of the task distribution.
@@ -59,11 +59,11 @@ class TransitionEnsemble(PerTask):
         self.ensemble = MLP([inputs, *hidden, outputs], members=(members, self.num_tasks))
 
     def configure_optimizers(self) -> Adam:
-        """One Adam over all members of all tasks."""
+        """Make one Adam over all members of all tasks."""
         return self.adam(self.lr, self.ensemble)
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """Squared error, mean over transitions and predicted dimensions, sum over members and tasks."""
+        """Lower the squared error: mean over transitions and predicted dimensions, sum over members and tasks."""
         t = batch.transitions
         target = t.rewards.unsqueeze(-1) if self.target == "rewards" else t.next_observations
         inputs, target = (
@@ -88,7 +88,7 @@ class TransitionEnsemble(PerTask):
 
     @torch.no_grad()
     def validation_step(self, *_: Any) -> None:
-        """Log the mean absolute errors of relabelled rewards (Figure 7)."""
+        """Log the mean absolute errors of relabelled rewards (Figure 7) whenever Lightning validates."""
         if self.probe is not None:
             t, truth = self.probe
             inputs = torch.cat([t.observations, t.actions], -1).flatten(0, 1)
@@ -100,11 +100,11 @@ class TransitionEnsemble(PerTask):
             )
 
     def identity(self) -> dict[str, str]:
-        """What is predicted, too."""
+        """Names of method, distribution and predicted quantity, by which a checkpoint is recognised."""
         return super().identity() | {"target": self.target}
 
     def policy(self) -> NoReturn:
-        """An ensemble does not act.
+        """Refuse to act: an ensemble only predicts.
 
         Raises:
             ConfigurationError: Always.

@@ -12,7 +12,7 @@ from mbml_lightning.types import TaskBatch
 
 
 class Plan(NamedTuple):
-    """How a method wants its data.
+    """Sizes of the batches and blocks that a method wants.
 
     Attributes:
         batch_size: Transitions a task to learn from in one update (B).
@@ -56,7 +56,7 @@ class Block:
 
 
 class Blocks:
-    """Loader of a whole training: one epoch, whose blocks go on from the updates that are already done.
+    """Loader of a whole training in one epoch, whose blocks continue after the updates already made.
 
     Args:
         rows: Where batches are drawn from.
@@ -75,7 +75,7 @@ class Blocks:
 
     @classmethod
     def of(cls, trainer: Any, rows: Rows) -> "Blocks":
-        """Blocks for the method that a Trainer trains."""
+        """Make the blocks for the method that a Trainer trains."""
         return cls(rows, trainer.lightning_module.plan, trainer.max_steps, lambda: trainer.global_step)
 
     def __len__(self) -> int:

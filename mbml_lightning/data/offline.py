@@ -57,7 +57,7 @@ class OfflineDataModule(L.LightningDataModule):
         return Rows(packed.to(device), *dims, self.stored.meta["count"], outcome_dim, self.stored.digest)
 
     def read(self, family: envs.TaskDistribution) -> Store:
-        """The store, which fits the distribution and what was asked.
+        """Read the store and check that it fits the distribution, the split and the number of tasks.
 
         Raises:
             StoreError: If it does not.
@@ -76,10 +76,10 @@ class OfflineDataModule(L.LightningDataModule):
         return store
 
     def train_dataloader(self) -> Blocks:
-        """Blocks of updates, in one epoch."""
+        """Return the blocks of the whole training, as one epoch."""
         assert self.trainer is not None
         return Blocks.of(self.trainer, self.rows)
 
     def val_dataloader(self) -> range:
-        """One empty batch: callbacks evaluate when Lightning's validation ends."""
+        """Return one empty batch: callbacks evaluate when Lightning's validation ends."""
         return range(1)

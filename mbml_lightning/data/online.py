@@ -27,7 +27,7 @@ EPISODES = ("episode", "episode_return", "observations")
 def episode_returns(
     rewards: Float[np.ndarray, " N"], terminations: Bool[np.ndarray, " N"], truncations: Bool[np.ndarray, " N"]
 ) -> list[float]:
-    """The collection's learning curve: returns of all finished episodes, in the order in which they were acted."""
+    """Returns of all finished episodes in their order: the learning curve of a collection."""
     ends = np.flatnonzero(terminations | truncations) + 1
     totals = np.concatenate([[0.0], rewards.cumsum(dtype=np.float64)])
     returns: list[float] = np.diff(totals[np.concatenate([[0], ends])]).tolist()
@@ -35,7 +35,7 @@ def episode_returns(
 
 
 def task_record(index: int, task: np.ndarray | np.float64, fields: dict[str, np.ndarray]) -> TaskRecord:
-    """What the store keeps of one task, with its learning curve."""
+    """Record of one task for the store, with its learning curve."""
     curve = episode_returns(fields["rewards"], fields["terminations"], fields["truncations"])
     return TaskRecord(index, np.atleast_1d(task).tolist(), fields, {"episode_returns": curve})
 
@@ -157,7 +157,7 @@ class OnlineDataModule(L.LightningDataModule):
         )
 
     def _fields(self, steps: Float[np.ndarray, "N D"]) -> dict[str, np.ndarray]:
-        """The stored fields of one task: views of its rows and truncations in the file."""
+        """Fields of one task as the store names them: views of its rows and truncations in the file."""
         t = self.rows.unpack(torch.from_numpy(steps[:, :-1]))
         fields = {name: x.numpy() for name, x in t._asdict().items()}
         fields["terminations"] = fields["terminations"].astype(bool)
@@ -167,7 +167,7 @@ class OnlineDataModule(L.LightningDataModule):
         return fields
 
     def keep_steps(self) -> None:
-        """Bring all ranks' new steps to the replay's file, which rank 0 writes."""
+        """Append all ranks' new steps to the replay's file, which rank 0 writes."""
         new = slice(self.replay.kept, self.rows.count)
         columns = (self.rows.packed[:, new].cpu(), self.truncations[:, new].unsqueeze(-1))
         parts = ranks.collect(torch.cat(columns, -1))[: len(ranks.first_ranks(len(self.tasks)))]
@@ -177,7 +177,7 @@ class OnlineDataModule(L.LightningDataModule):
             self.replay.kept = self.rows.count
 
     def state_dict(self) -> dict[str, Any]:
-        """All that collection needs to go on exactly; transitions go to the replay's file, not to the checkpoint."""
+        """State from which collection resumes exactly; transitions go to the replay's file, not to the checkpoint."""
         self.keep_steps()
         own = {name: getattr(self, name) for name in EPISODES} | self.env.get_state()
         parts = ranks.collect(own)[: len(ranks.first_ranks(len(self.tasks)))]
@@ -185,7 +185,7 @@ class OnlineDataModule(L.LightningDataModule):
         return {"steps": self.replay.kept, "sha256": self.replay.digest, "tasks": state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken.
+        """Resume collection where ``state_dict`` was taken.
 
         Raises:
             StoreError: The replay's file is not that of the checkpoint.
@@ -204,10 +204,10 @@ class OnlineDataModule(L.LightningDataModule):
         self.env.set_state(own)
 
     def train_dataloader(self) -> Blocks:
-        """Blocks of updates, in one epoch."""
+        """Return the blocks of the whole training, as one epoch."""
         assert self.trainer is not None
         return Blocks.of(self.trainer, self.rows)
 
     def val_dataloader(self) -> range:
-        """One empty batch: callbacks evaluate when Lightning's validation ends."""
+        """Return one empty batch: callbacks evaluate when Lightning's validation ends."""
         return range(1)

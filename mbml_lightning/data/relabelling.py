@@ -19,7 +19,7 @@ from mbml_lightning.types import Transitions
 
 
 class Relabelled(NamedTuple):
-    """What task i makes of task j's transitions (s, a): c_{j->i} at ``[i, j]``; the diagonal holds what is true.
+    """Transitions of task j as task i would have rewarded them, c_{j->i} at ``[i, j]``; true ones on the diagonal.
 
     Attributes:
         rewards: ``(K, K, C)``.
@@ -33,7 +33,7 @@ class Relabelled(NamedTuple):
 
 
 class Relabeller(ABC):
-    """Gives contexts of every task the rewards, and maybe next states, of every other task."""
+    """Base of all ways to give transitions of one task the rewards, or next states, of another."""
 
     def prepare(self, rows: Rows, distribution: str) -> dict[str, str]:
         """Load what relabelling needs for this distribution, to the device of ``rows``, once before training.
@@ -56,7 +56,7 @@ class Relabeller(ABC):
 def ensemble_prediction(
     ensemble: MLP, s: Float[Tensor, "*n S"], a: Float[Tensor, "*n A"]
 ) -> tuple[Float[Tensor, "*m D"], Float[Tensor, "*m"]]:
-    """What an ensemble predicts for (s, a), and how much its members disagree.
+    """Prediction of an ensemble for (s, a), and how much its members disagree.
 
     Returns:
         The mean over members, and their unbiased standard deviation, averaged over the D predicted dimensions (one of
@@ -77,7 +77,7 @@ def with_truth(relabelled: Relabelled, contexts: Transitions) -> Relabelled:
 
 
 class EnsembleRelabeller(Relabeller):
-    """Algorithm 3: the ensemble's mean, where its members agree.
+    """Relabelling by the ensemble's mean where its members agree (Algorithm 3).
 
     Args:
         checkpoint: Checkpoint of a trained `TransitionEnsemble` of rewards.
@@ -128,7 +128,7 @@ class EnsembleRelabeller(Relabeller):
 
     @torch.no_grad()
     def _predict(self, ensemble: MLP, threshold: float, t: Transitions) -> tuple[Tensor, Tensor]:
-        """Means ``(K, K, C, D)`` of (K, C) rows under every task, and whether they are trusted, ``(K, K, C)``."""
+        """Predict (K, C) rows under every task: means ``(K, K, C, D)``, and which are trusted, ``(K, K, C)``."""
         size = max(1, self.ACTIVATIONS // (math.prod(ensemble.members) * max(ensemble.sizes[1:])))
         s, a = (x.flatten(0, 1).split(size) for x in (t.observations, t.actions))
         mean, std = zip(*(ensemble_prediction(ensemble, *chunk) for chunk in zip(s, a, strict=True)), strict=True)
@@ -136,7 +136,7 @@ class EnsembleRelabeller(Relabeller):
         return torch.cat(mean, 1).view(tasks, *shape, -1), (torch.cat(std, 1) < threshold).view(tasks, *shape)
 
     def __call__(self, contexts: Transitions, index: Int[Tensor, "K C"]) -> Relabelled:
-        """Rewards and next states of the contexts under every task's ensembles."""
+        """Relabel contexts by every task's ensembles."""
         if self.precompute:
             every = index.expand(len(index), -1, -1)
             rewards, kept = self._table.gather(-2, every.unsqueeze(-1)), self._trusted.gather(-1, every)
@@ -174,7 +174,7 @@ class OracleRelabeller(Relabeller):
     """Relabelling by the true reward functions: what perfect ensembles would give."""
 
     def prepare(self, rows: Rows, distribution: str) -> dict[str, str]:
-        """Ask every training task for the rewards of all stored transitions.
+        """Compute the rewards of all stored transitions under every training task.
 
         Raises:
             RelabellingError: The data do not tell them.
@@ -191,13 +191,13 @@ class OracleRelabeller(Relabeller):
         return {}
 
     def __call__(self, contexts: Transitions, index: Int[Tensor, "K C"]) -> Relabelled:
-        """True rewards of the contexts under every task."""
+        """Relabel contexts with the true rewards of every task."""
         rewards = self._table.gather(-1, index.expand(len(index), -1, -1))
         return with_truth(Relabelled(rewards, torch.ones_like(rewards, dtype=torch.bool)), contexts)
 
 
 def _observed(family: TaskDistribution, t: Transitions) -> np.ndarray:
-    """What rewards depend on, as states tell it."""
+    """Outcomes of transitions, on which rewards depend, read off their states."""
     if family.unobserved_outcomes:
         raise RelabellingError(
             f"{family.name}: true rewards need outcomes that this store does not hold: collect it again"
@@ -209,7 +209,7 @@ def _observed(family: TaskDistribution, t: Transitions) -> np.ndarray:
 
 
 def under_every_task(contexts: Transitions, relabelled: Relabelled) -> Transitions:
-    """Contexts c_j as every task i relabels them, ``(K, K, C)``; what it leaves alone is not copied."""
+    """Rows of every task relabelled for every task: c_{j->i} at ``[i, j]``; unchanged fields are views."""
     k = len(relabelled.rewards)
     s, a, _, next_s, termination = (x.expand(k, *x.shape) for x in contexts)
     changed = relabelled.next_observations

@@ -13,7 +13,7 @@ from mbml_lightning.types import TaskBatch, Transitions
 
 @dataclass
 class Rows:
-    """Rows (s, a, s', r, termination) side by side, ``(K, N, D)``, and maybe what else their rewards depend on.
+    """Transitions of K tasks as packed rows (s, a, s', r, termination, outcomes), ``(K, N, D)``.
 
     Args:
         packed: The rows; N is the capacity.
@@ -44,17 +44,17 @@ class Rows:
 
     @classmethod
     def empty(cls, tasks: int, capacity: int, observation_dim: int, action_dim: int, outcome_dim: int = 0) -> "Rows":
-        """Room for ``capacity`` transitions a task."""
+        """Make room for ``capacity`` transitions of each task."""
         width = 2 * observation_dim + action_dim + 2 + outcome_dim
         return cls(torch.zeros(tasks, capacity, width), observation_dim, action_dim, 0, outcome_dim)
 
     @property
     def outcomes(self) -> Float[Tensor, "K N O"] | None:
-        """What the simulation measured of every step, where it was kept."""
+        """Outcomes that the simulation measured at every step, where they were kept."""
         return self.packed[..., -self.outcome_dim :] if self.outcome_dim else None
 
     def unpack(self, rows: Float[Tensor, "*n D"]) -> Transitions:
-        """Views of the columns of packed rows."""
+        """Split packed rows into fields, without copying."""
         widths = [self.observation_dim, self.action_dim, self.observation_dim, 1, 1, self.outcome_dim]
         s, a, next_s, r, termination, _ = rows.split(widths, -1)
         return Transitions(s, a, r.squeeze(-1), next_s, termination.squeeze(-1))
@@ -73,14 +73,14 @@ class Rows:
         self.count += 1
 
     def select(self, index: Int[Tensor, "K C"]) -> "Rows":
-        """Some rows of every task, in the order of ``index``."""
+        """Pick some rows of every task, in the order of ``index``."""
         packed = self.packed.gather(1, index.unsqueeze(-1).expand(-1, -1, self.packed.shape[-1]))
         return Rows(packed, self.observation_dim, self.action_dim, index.shape[1], self.outcome_dim, self.digest)
 
     def draw(
         self, generator: torch.Generator, batch_size: int, context_size: int = 0, share: Share | None = None
     ) -> TaskBatch:
-        """Rows of every task, uniformly with replacement: one gather for the batch and the contexts.
+        """Draw rows of every task uniformly with replacement, in one gather for the batch and the contexts.
 
         Args:
             generator: Draws the indices; on the device of the rows.
@@ -105,7 +105,7 @@ class Rows:
 
 
 def pack(fields: list[dict[str, np.ndarray]]) -> Float[Tensor, "K N D"]:
-    """The stored fields of K tasks of equal length as packed rows, with no other copy of them in memory."""
+    """Pack the stored fields of K tasks of equal length into rows, with no other copy in memory."""
     order = ["observations", "actions", "next_observations", "rewards", "terminations"]
     order += ["outcomes"] if "outcomes" in fields[0] else []
     count = len(fields[0]["rewards"])

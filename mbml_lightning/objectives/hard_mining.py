@@ -18,7 +18,7 @@ def context_divergences(sets: Gaussian) -> Float[Tensor, "K N K N"]:
 
 
 def hardest_pairs(d: Float[Tensor, "K N K N"]) -> tuple[Float[Tensor, "K N"], Float[Tensor, "K N"]]:
-    """Of each anchor c_i^n: the farthest context of its own task, and the nearest one of another task."""
+    """Divergences from each anchor c_i^n to the farthest context of its task and the nearest one of another."""
     own = torch.eye(len(d), dtype=torch.bool, device=d.device)[:, None, :, None]
     farthest = d.masked_fill(~own, -torch.inf).amax((-2, -1))
     nearest = d.masked_fill(own, torch.inf).amin((-2, -1))

@@ -24,7 +24,7 @@ def q_loss(q: Float[Tensor, "2 *n"], target: Float[Tensor, "*n"]) -> Float[Tenso
 
 
 def soft_value(q: Float[Tensor, "2 *n"], log_prob: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """What V(s) is to be: min(Q1, Q2)(s, a) - log pi(a | s), a from the current actor."""
+    """Target of V(s): min(Q1, Q2)(s, a) - log pi(a | s), a from the current actor."""
     return q.amin(0) - log_prob
 
 

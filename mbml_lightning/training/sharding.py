@@ -17,7 +17,7 @@ State = dict[str, Any]
 
 
 def task_axes(learners: nn.Module) -> Axes:
-    """The last axis of a network's stack; the first axis of any other parameter."""
+    """Find the axis of tasks of every parameter: the last of a network's stack, the first of any other."""
     axes = {name: 0 for name, _ in learners.named_parameters()}
     for prefix, mlp in learners.named_modules():
         if isinstance(mlp, MLP):
@@ -26,13 +26,13 @@ def task_axes(learners: nn.Module) -> Axes:
 
 
 def optimizer_axes(axes: Axes, learners: nn.Module, optimizers: Sequence[Optimizer]) -> list[list[int]]:
-    """The same for each optimiser's parameters, in their order."""
+    """Find the axis of tasks of each optimiser's parameters, in their order."""
     by_parameter = {id(parameter): axes[name] for name, parameter in learners.named_parameters()}
     return [[by_parameter[id(p)] for p in optimizer.param_groups[0]["params"]] for optimizer in optimizers]
 
 
 def keep_tasks(learners: nn.Module, tasks: range) -> None:
-    """Forget all other tasks; before there are optimisers."""
+    """Drop the weights of all other tasks; call it before optimisers are made."""
     axes = task_axes(learners)
     for name, parameter in learners.named_parameters():
         parameter.data = _narrow(tasks)([parameter.data], axes[name])
@@ -42,17 +42,17 @@ def keep_tasks(learners: nn.Module, tasks: range) -> None:
 
 
 def join(parts: Sequence[State], axes: Axes, optimizers: list[list[int]]) -> State:
-    """The state of all tasks from those of the ranks, in their order."""
+    """Join the states of all ranks to that of all tasks."""
     return _rebuild(parts, axes, optimizers, lambda tensors, axis: torch.cat(tensors, axis))
 
 
 def on_cpu(state: State, axes: Axes, optimizers: list[list[int]]) -> State:
-    """The same where other ranks can read it."""
+    """Copy a state to the CPU, to be sent to other ranks."""
     return _rebuild([state], axes, optimizers, lambda tensors, axis: tensors[0].cpu())
 
 
 def cut(state: State, axes: Axes, optimizers: list[list[int]], tasks: range) -> State:
-    """The state of some tasks from that of all."""
+    """Cut the state of some tasks out of that of all."""
     return _rebuild([state], axes, optimizers, _narrow(tasks))
 
 
@@ -63,18 +63,21 @@ def _narrow(tasks: range) -> Callable[[list[Tensor], int], Tensor]:
 def _rebuild(
     parts: Sequence[State], axes: Axes, optimizers: list[list[int]], change: Callable[[list[Tensor], int], Tensor]
 ) -> State:
-    """``change`` makes each tensor from those at its place and its axis of tasks; an optimiser's count is the same."""
-    weights = ((name, change([part["state_dict"][name] for part in parts], axis)) for name, axis in axes.items())
-    states = []
-    for i, optimizer in enumerate(parts[0].get("optimizer_states", [])):
-        moments = {
-            j: {
-                name: change([part["optimizer_states"][i]["state"][j][name] for part in parts], optimizers[i][j])
-                if value.ndim
-                else value.cpu()
-                for name, value in state.items()
-            }
-            for j, state in optimizer["state"].items()
+    """Make a state whose every tensor is ``change(tensors at its place in all parts, its axis of tasks)``."""
+    weights = {name: change([part["state_dict"][name] for part in parts], axis) for name, axis in axes.items()}
+    rebuilt: State = {"state_dict": OrderedDict(weights)}
+    if states := [part["optimizer_states"] for part in parts if part.get("optimizer_states")]:
+        by_optimizer = zip(zip(*states, strict=True), optimizers, strict=True)
+        rebuilt["optimizer_states"] = [_rebuild_moments(list(found), axis, change) for found, axis in by_optimizer]
+    return rebuilt
+
+
+def _rebuild_moments(parts: list[State], axes: list[int], change: Callable[[list[Tensor], int], Tensor]) -> State:
+    """Make the state of one optimiser: moments have their parameter's shape, its count of steps has no axes."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for i, first in parts[0]["state"].items():
+        moments[i] = {
+            name: change([part["state"][i][name] for part in parts], axes[i]) if value.ndim else value.cpu()
+            for name, value in first.items()
         }
-        states.append(optimizer | {"state": moments})
-    return {"state_dict": OrderedDict(weights)} | ({"optimizer_states": states} if states else {})
+    return parts[0] | {"state": moments}

@@ -1,4 +1,4 @@
-"""How Lightning runs several ranks: side by side, and the methods say what travels between them."""
+"""The strategy by which Lightning runs several ranks without wrapping the module."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ class Ranks(DDPStrategy):
         super().__init__(timeout=timedelta(minutes=timeout_minutes), **kwargs)
 
     def _configure_launcher(self) -> None:
-        """Ranks that this process starts are told its number, and end with it."""
+        """Tie the ranks that this process launches to its life; Lightning calls this when it picks a launcher."""
         super()._configure_launcher()
         if isinstance(self.cluster_environment, LightningEnvironment):
             if self.local_rank:
@@ -41,22 +41,22 @@ class Ranks(DDPStrategy):
                 os.environ[STARTED_BY] = str(os.getpid())
 
     def setup_distributed(self) -> None:
-        """Meet the other ranks."""
+        """Create the process groups: Lightning's own, and the patient one of evaluations."""
         super().setup_distributed()
         ranks.wait_patiently()
 
     def configure_ddp(self) -> None:
-        """No wrapper."""
+        """Leave the module unwrapped; Lightning would wrap it in DistributedDataParallel here."""
 
     def on_exception(self, exception: BaseException) -> None:
-        """Take along the ranks that this process started, which would wait for it; the others' launcher does so."""
+        """Kill the child ranks, which would block in a collective; under torchrun the launcher does so."""
         super().on_exception(exception)
         if isinstance(self.launcher, _SubprocessScriptLauncher):
             self.launcher.kill(signal.SIGKILL)
 
 
 def _end_with(parent: int) -> None:
-    """A rank that another one started does not outlive it, whatever it waits for."""
+    """End this process when the one that launched it is gone."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
