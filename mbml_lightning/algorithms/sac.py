@@ -15,6 +15,7 @@ from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
 from mbml_lightning.nets.heads import QFunction
 from mbml_lightning.objectives import sac as loss
 from mbml_lightning.policies.gaussian import GaussianPolicy
+from mbml_lightning.seeds import seed_of
 from mbml_lightning.training.algorithm import move_towards
 from mbml_lightning.training.per_task import PerTask
 from mbml_lightning.types import TaskBatch, Transitions
@@ -116,23 +117,22 @@ class SAC(PerTask):
     def on_fit_start(self) -> None:
         """Take the warm-up steps with the initial policy; Lightning calls this before the first block."""
         super().on_fit_start()
-        if self.data.rows.count < self.warmup:
-            torch.manual_seed(self.seed)
-            self.data.collect(self.behaviour(), self.warmup - self.data.rows.count)
+        if self.rows.count < self.warmup:
+            self.collect(self.warmup - self.rows.count)
 
     def training_step(self, block: Block, index: int) -> None:
         """Take as many environment steps of every task as the block has updates, then make the updates."""
-        torch.manual_seed(self.seed + self.data.rows.count)
-        returns = [r for part in ranks.gather(self.data.collect(self.behaviour(), len(block))) for r in part]
+        returns = [r for part in ranks.gather(self.collect(len(block))) for r in part]
         super().training_step(block, index)
         if returns:
             mean = sum(returns) / len(returns)
             self.write({"train/return": mean})
             self.log("return", mean, prog_bar=True, logger=False, batch_size=1)
 
-    def behaviour(self) -> GaussianPolicy:
-        """The policies that collect: they sample from the actors."""
-        return GaussianPolicy(self.actor, self.family.action_dim)
+    def collect(self, steps: int) -> list[float]:
+        """Take ``steps`` environment steps of every task with samples from the actors; returns of ended episodes."""
+        torch.manual_seed(seed_of(self.seed, self.split, self.rows.count, "collect", bits=56))
+        return self.data.collect(GaussianPolicy(self.actor, self.family.action_dim), steps)
 
     def on_fit_end(self) -> None:
         """Write the store once all steps are taken; Lightning calls this when training ends, also early."""

@@ -18,6 +18,7 @@ from mbml_lightning.errors import StoreError
 from mbml_lightning.files.replay import ReplayFile
 from mbml_lightning.files.store import TaskRecord
 from mbml_lightning.files.store_writing import write_store
+from mbml_lightning.seeds import seed_of
 from mbml_lightning.types import Policy, Transitions
 
 EPISODES = ("episode", "episode_return", "observations")
@@ -95,9 +96,9 @@ class OnlineDataModule(L.LightningDataModule):
         self.observations = self._reset(np.ones(k, bool))
 
     def _reset(self, mask: np.ndarray) -> np.ndarray:
-        """Begin new episodes where ``mask``; an episode's start depends on (seed, task, episode) alone."""
+        """Begin new episodes where ``mask``; an episode's start depends on (seed, split, task, episode) alone."""
         episodes = zip(self.own, self.episode.tolist(), strict=True)
-        seeds = [int(np.random.SeedSequence([self.seed, k, e]).generate_state(1)[0]) for k, e in episodes]
+        seeds = [seed_of(self.seed, self.split, k, e, "collect reset") for k, e in episodes]
         self.episode += mask
         self.episode_return[mask] = 0
         return self.env.reset(seed=seeds, options={"reset_mask": mask})[0]
