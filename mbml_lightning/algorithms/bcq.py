@@ -18,6 +18,7 @@ from mbml_lightning.nets.heads import (
 )
 from mbml_lightning.nets.mlp import fan_in_uniform
 from mbml_lightning.objectives import bcq as loss
+from mbml_lightning.objectives import td
 from mbml_lightning.policies.bcq import BCQPolicy
 from mbml_lightning.training.algorithm import move_towards
 from mbml_lightning.training.per_task import PerTask
@@ -94,7 +95,7 @@ class BCQNetworks(nn.Module):
             a = perturb(a, self.perturbation_target(s, a, next_z), o.phi)
             value = loss.candidate_value(self.q_target(s, a, next_z), o.soft_min)
             target = loss.td_target(t.rewards, t.terminations, value.unflatten(-1, (-1, m)), o.discount)
-        return loss.q_loss(self.q(t.observations, t.actions, z), target)
+        return td.squared_error(self.q(t.observations, t.actions, z), target)
 
     def perturbation_loss(self, t: Transitions, randn: Randn, z: Tensor | None = None) -> Tensor:
         """Loss of the perturbation by the first critic's values (Eq. 21)."""

@@ -14,6 +14,7 @@ from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
 from mbml_lightning.nets.heads import QFunction
 from mbml_lightning.objectives import sac as loss
+from mbml_lightning.objectives import td
 from mbml_lightning.policies.gaussian import GaussianPolicy
 from mbml_lightning.seeds import seed_of
 from mbml_lightning.training.algorithm import move_towards
@@ -74,7 +75,7 @@ class SAC(PerTask):
         """Train critics, actors and temperatures, then move the targets."""
         q, actor, temperature = self.optimizer_list()
         t, alpha = batch.transitions, self.log_alpha.detach().exp()
-        losses = {"q_loss": loss.critic_loss(self.q(t.observations, t.actions), self.target(t, alpha))}
+        losses = {"q_loss": td.squared_error(self.q(t.observations, t.actions), self.target(t, alpha))}
         self.step(q, losses["q_loss"])
         a, log_prob = self.sample_actions(t.observations)
         losses["actor_loss"] = loss.actor_loss(self.q(t.observations, a), log_prob, alpha)

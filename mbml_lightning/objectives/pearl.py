@@ -6,6 +6,8 @@ Losses are means over transitions and tasks.
 from jaxtyping import Float
 from torch import Tensor
 
+from mbml_lightning.objectives.td import bellman_target, squared_error
+
 
 def q_target(
     rewards: Float[Tensor, "*n"],
@@ -14,17 +16,17 @@ def q_target(
     discount: float,
     reward_scale: float,
 ) -> Float[Tensor, "*n"]:
-    """Scaled reward plus gamma V'(s'); the scale stands in for a temperature."""
-    return reward_scale * rewards + (1 - terminations) * discount * next_v
+    """Compute c r + gamma V'(s'), whose reward scale c stands in for a temperature."""
+    return bellman_target(reward_scale * rewards, terminations, next_v, discount)
 
 
 def q_loss(q: Float[Tensor, "2 *n"], target: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
-    """Mean squared error of the two critics, summed over them."""
-    return (q - target).square().flatten(1).mean(1).sum()
+    """Average the critics' squared errors over transitions and tasks alike, and sum them over the two critics."""
+    return squared_error(q.flatten(1), target.flatten())
 
 
 def soft_value(q: Float[Tensor, "2 *n"], log_prob: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Target of V(s): min(Q1, Q2)(s, a) - log pi(a | s), a from the current actor."""
+    """Compute min(Q1, Q2)(s, a) - log pi(a | s), the target of V(s), a from the current actor."""
     return q.amin(0) - log_prob
 
 
@@ -35,5 +37,5 @@ def actor_loss(
     log_std: Float[Tensor, "*n A"],
     weight: float,
 ) -> Float[Tensor, ""]:
-    """log pi(a | s) - min(Q1, Q2)(s, a), a reparametrised, and a pull of the Gaussian's parameters towards 0."""
+    """Add log pi(a | s) - min(Q1, Q2)(s, a), a reparametrised, and the weighted squares of the Gaussian's parameters."""
     return -soft_value(q, log_prob).mean() + weight * (mean.square().mean() + log_std.square().mean())

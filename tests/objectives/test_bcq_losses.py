@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from mbml_lightning.objectives.bcq import candidate_value, perturbation_loss, q_loss, td_target, vae_loss
+from mbml_lightning.objectives.bcq import candidate_value, perturbation_loss, td_target, vae_loss
 
 K, B, A, L, M = 3, 5, 2, 4, 6
 
@@ -43,15 +43,6 @@ def test_td_target_bootstraps_from_the_best_candidate_unless_the_task_ended() ->
             if not terminations[k, t]:
                 expected += 0.9 * max(values[k, t].tolist())
             assert target[k, t].item() == pytest.approx(expected)
-
-
-def test_q_loss_sums_both_critics_and_all_tasks_and_averages_transitions() -> None:
-    q, target = torch.randn(2, K, B), torch.randn(K, B)
-    expected = 0.0
-    for critic in range(2):
-        for k in range(K):
-            expected += sum((q[critic, k, t].item() - target[k, t].item()) ** 2 for t in range(B)) / B
-    assert q_loss(q, target).item() == pytest.approx(expected)
 
 
 def test_perturbation_loss_raises_values() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from mbml_lightning.objectives.pearl import actor_loss, q_loss, q_target, soft_value
 
-B, A = 7, 2
+K, B, A = 3, 7, 2
 
 
 def test_q_target_scales_rewards_and_bootstraps_from_the_value_unless_the_task_ended() -> None:
@@ -17,10 +17,10 @@ def test_q_target_scales_rewards_and_bootstraps_from_the_value_unless_the_task_e
         assert target[t].item() == pytest.approx(expected)
 
 
-def test_q_loss_sums_both_critics_and_averages_transitions() -> None:
-    q, target = torch.randn(2, B), torch.randn(B)
-    expected = sum((q[critic, t].item() - target[t].item()) ** 2 for critic in range(2) for t in range(B)) / B
-    assert q_loss(q, target).item() == pytest.approx(expected)
+def test_q_loss_sums_both_critics_and_averages_transitions_and_tasks() -> None:
+    q, target = torch.randn(2, K, B), torch.randn(K, B)
+    errors = [(q[e, k, t].item() - target[k, t].item()) ** 2 for e in range(2) for k in range(K) for t in range(B)]
+    assert q_loss(q, target).item() == pytest.approx(sum(errors) / (K * B))
 
 
 def test_soft_value_takes_the_smaller_critic_and_adds_entropy() -> None:

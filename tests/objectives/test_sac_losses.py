@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mbml_lightning.objectives.sac import actor_loss, critic_loss, soft_target, temperature_loss
+from mbml_lightning.objectives.sac import actor_loss, soft_target, temperature_loss
 
 K, B = 3, 5
 
@@ -23,15 +23,6 @@ def test_soft_target_takes_the_smaller_critic_and_adds_entropy_unless_the_task_e
                 soft = min(q[0, k, t].item(), q[1, k, t].item()) - alpha[k, 0].item() * log_prob[k, t].item()
                 expected += 0.9 * soft
             assert target[k, t].item() == pytest.approx(expected)
-
-
-def test_critic_loss_sums_critics_and_tasks_and_averages_transitions() -> None:
-    q, target = torch.randn(2, K, B), torch.randn(K, B)
-    expected = 0.0
-    for critic in range(2):
-        for k in range(K):
-            expected += sum((q[critic, k, t].item() - target[k, t].item()) ** 2 for t in range(B)) / B
-    assert critic_loss(q, target).item() == pytest.approx(expected)
 
 
 def test_actor_loss_is_minus_value_and_minus_entropy() -> None:
