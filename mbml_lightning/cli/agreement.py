@@ -43,7 +43,8 @@ def check_tasks(family: TaskDistribution, sections: dict[str, Values]) -> None:
         count = len(family.splits[split])
         if given is not None and given > count:
             refuse(f"{section}.num_tasks", given, f"at most {count}, the {split} tasks of {family.name}")
-        found = {"distribution": values.get("distribution", family.name), "split": split, "num_tasks": given or count}
+        name = distribution(values.get("distribution", family.name)).name
+        found = {"distribution": name, "split": split, "num_tasks": given or count}
         for name, value in found.items():
             if first.setdefault(name, value) != value:
                 refuse(f"{section}.{name}", value, f"{first[name]}, as elsewhere")

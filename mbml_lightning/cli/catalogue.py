@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mbml_lightning.envs.distribution import TaskDistribution
-from mbml_lightning.envs.registry import DISTRIBUTIONS
+from mbml_lightning.envs.registry import distribution, every_distribution
 from mbml_lightning.envs.task_env import TaskEnv
 
 SPLITS = ("train", "test", "ood")
@@ -123,7 +123,7 @@ def entry(family: TaskDistribution) -> Entry:
 
 def entries() -> list[Entry]:
     """All distributions, those of the paper first."""
-    return [entry(family) for family in DISTRIBUTIONS.values()]
+    return [entry(family) for family in every_distribution().values()]
 
 
 def option_meaning(family: type[TaskDistribution], option: str) -> str:
@@ -147,7 +147,7 @@ def page() -> str:
 
 def section(one: Entry) -> str:
     """One distribution: what it asks for, its tasks, its options, its picture."""
-    family = DISTRIBUTIONS[one.family]
+    family = distribution(one.family)
     options = "".join(
         f"- `{name}={default}`: {option_meaning(type(family), name)}\n" for name, default in one.options.items()
     )
@@ -185,7 +185,7 @@ def write_page(path: Path) -> None:
     """
     images = path.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
-    for name in DISTRIBUTIONS:
+    for name in every_distribution():
         smallest = {"optimize": True, "compress_level": 9}
         imsave(images / f"{name}.png", picture(name), pil_kwargs=smallest)
     path.write_text(page(), encoding="utf-8")

@@ -1,14 +1,14 @@
-"""The ant: AntDir, which runs in a direction, and AntGoal, which goes to a place (Section 5, Table 9)."""
+"""The ant: AntDir and AntDirFwd, which run in a direction, and AntGoal, which goes to a place (Section 5, Table 9)."""
 
 import functools
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from mbml_lightning.envs.directions import DirectionTasks, mark_direction, speed_towards
-from mbml_lightning.envs.distribution import TaskDistribution, official_splits
+from mbml_lightning.envs.distribution import Actions, Outcomes, TaskDistribution, Tasks, official_splits
 from mbml_lightning.envs.robot import RobotSimulation, StartNoise, compile_robot, control_cost
 from mbml_lightning.envs.simulation import RewardTerms
 
@@ -24,12 +24,12 @@ ant_model = functools.cache(functools.partial(compile_robot, "ant.xml"))
 
 
 class AntSimulation(RobotSimulation):
-    """States are (z and orientation, joints, velocities[, forces]); outcomes (vx, vy[, squared forces]).
+    """The ant: states (z and orientation, joints, velocities[, forces]), outcomes (vx, vy[, squared forces]).
 
     Args:
         tasks: One for each copy.
         num_threads: MuJoCo's threads.
-        contact_forces: Whether forces are observed and counted.
+        contact_forces: Observe contact forces and measure the sum of their squares.
     """
 
     start_noise = StartNoise(0.1, 0.1, normal=True)
@@ -40,25 +40,25 @@ class AntSimulation(RobotSimulation):
         self._contact_forces = contact_forces
 
     def place(self) -> Float64[np.ndarray, "n 2"]:
-        """Of the torso, as MuJoCo leaves it after a step."""
+        """Return the place of the torso, as MuJoCo leaves it after a step."""
         return self.derived["xpos"][:, 1, :2]
 
     def forces(self) -> Float64[np.ndarray, "n 84"]:
-        """External forces and torques on all bodies, cut."""
+        """Return external forces and torques on all bodies, cut at +-1."""
         forces = self.derived["cfrc_ext"].reshape(len(self.tasks), -1)
         return forces.clip(-LARGEST_FORCE, LARGEST_FORCE)
 
     def positions(self) -> Float64[np.ndarray, "n p"]:
-        """The positions that are observed: all but x and y."""
+        """Return the positions that are observed: all but x and y."""
         return self.qpos[:, 2:]
 
     def observe(self) -> Float32[np.ndarray, "n S"]:
-        """Positions, velocities and, if asked, forces."""
+        """Return positions, velocities and, if they are observed, forces."""
         forces = [self.forces()] if self._contact_forces else []
         return np.concatenate([self.positions(), self.qvel, *forces], axis=1, dtype=np.float32)
 
     def outcomes(self, next_observations: Float32[np.ndarray, "n S"]) -> Float64[np.ndarray, "n O"]:
-        """Velocities of the torso, and the sum of squared forces if they count."""
+        """Return velocities of the torso, and the sum of squared forces if they count."""
         return self.with_forces(self._velocities)
 
     def with_forces(self, outcomes: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n O"]:
@@ -69,47 +69,46 @@ class AntSimulation(RobotSimulation):
 
 
 class AntDirSimulation(AntSimulation):
-    """Ends where the torso is too low or too high."""
+    """The ant of AntDir, whose episode ends where the torso is too low or too high."""
 
     def terminated(self, next_observations: Float32[np.ndarray, "n S"]) -> Bool[np.ndarray, " n"]:
-        """The torso's height is outside its range, or the state is not finite."""
+        """End episodes whose torso is too low or too high, or whose state is not finite."""
         lowest, highest = HEALTHY_HEIGHTS
         height = self.qpos[:, 2]
         sound = np.isfinite(self.qpos).all(axis=1) & np.isfinite(self.qvel).all(axis=1)
-        ended: Bool[np.ndarray, " n"] = ~(sound & (height >= lowest) & (height <= highest))
-        return ended
+        return ~(sound & (height >= lowest) & (height <= highest))
 
     def mark_task(self, data: mujoco.MjData, copy: int) -> None:
-        """Ahead of the ant."""
+        """Put the marker ahead of the ant."""
         mark_direction(data, float(self.tasks[copy]))
 
 
 class AntDirFwdSimulation(AntDirSimulation):
-    """The same ant, which nothing ends."""
+    """The ant of AntDirFwd, whose episode nothing ends."""
 
     def terminated(self, next_observations: Float32[np.ndarray, "n S"]) -> Bool[np.ndarray, " n"]:
-        """Never."""
+        """End no episode."""
         return np.zeros(len(self.tasks), dtype=np.bool_)
 
 
 class AntGoalSimulation(AntSimulation):
-    """States begin with x and y; outcomes begin with the place."""
+    """The ant of AntGoal: states begin with x and y, outcomes with the torso's place."""
 
     def positions(self) -> Float64[np.ndarray, "n 15"]:
-        """All."""
+        """Return all positions."""
         return self.qpos
 
     def outcomes(self, next_observations: Float32[np.ndarray, "n S"]) -> Float64[np.ndarray, "n O"]:
-        """The place of the torso."""
+        """Return the place of the torso, and the sum of squared forces if they count."""
         return self.with_forces(self.place())
 
     def mark_task(self, data: mujoco.MjData, copy: int) -> None:
-        """At the goal."""
+        """Put the marker at the goal."""
         data.site("task").xpos[:] = [*self.tasks[copy], 0.15]
 
 
-def contact_cost(outcomes: Float[np.ndarray, "... O"]) -> RewardTerms:
-    """-5e-4 sum of squared forces, where outcomes have it."""
+def contact_cost(outcomes: Outcomes) -> RewardTerms:
+    """Compute -5e-4 sum of squared forces, where outcomes have it."""
     return {"reward_contact": -CONTACT_WEIGHT * outcomes[..., 2]} if outcomes.shape[-1] > 2 else {}
 
 
@@ -134,21 +133,16 @@ class AntDir(DirectionTasks):
 
     @property
     def observation_dim(self) -> int:
-        """13 positions, 14 velocities, 84 forces."""
+        """Dimensions of 13 positions, 14 velocities and maybe 84 forces."""
         return 27 + 84 * self.contact_forces
 
     @property
     def unobserved_outcomes(self) -> int:
-        """Velocities, and maybe forces."""
+        """Number of outcomes: two velocities, and maybe the squared forces."""
         return 2 + self.contact_forces
 
-    def reward_terms(
-        self,
-        tasks: Float[np.ndarray, "..."],
-        actions: Float[np.ndarray, "... 8"],
-        outcomes: Float[np.ndarray, "... O"],
-    ) -> RewardTerms:
-        """<v, (cos g, sin g)> - 0.5 ||a||^2 + 1, of outcomes (vx, vy[, squared forces])."""
+    def reward_terms(self, tasks: Tasks, actions: Actions, outcomes: Outcomes) -> RewardTerms:
+        """Compute <v, (cos g, sin g)> - 0.5 ||a||^2 + 1, of outcomes (vx, vy[, squared forces])."""
         forward = speed_towards(tasks, outcomes[..., :2])
         return {
             "reward_forward": forward,
@@ -158,13 +152,13 @@ class AntDir(DirectionTasks):
         }
 
     def simulation(self, tasks: Float64[np.ndarray, " n"], num_threads: int) -> AntSimulation:
-        """Ants, each with its own direction."""
+        """Make ants, each with its own direction."""
         return AntDirSimulation(tasks, num_threads, self.contact_forces)
 
 
 @dataclass(frozen=True)
 class AntDirFwd(DirectionTasks):
-    """AntDir of UNICORN, CORRO and FOCAL's later code: forward reward alone, any direction, never an end."""
+    """Run in any direction, for speed alone and without an end, as in UNICORN, CORRO and FOCAL's later code."""
 
     family = "AntDirFwd"
     horizon = 200
@@ -181,20 +175,15 @@ class AntDirFwd(DirectionTasks):
         return {split: rng.uniform(0.0, 2 * np.pi, size=20) for split in ("train", "test")}
 
     def sample_tasks(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, " n"]:
-        """Uniform on the circle."""
+        """Draw uniformly on the circle."""
         return rng.uniform(0.0, 2 * np.pi, size=n)
 
-    def reward_terms(
-        self,
-        tasks: Float[np.ndarray, "..."],
-        actions: Float[np.ndarray, "... 8"],
-        outcomes: Float[np.ndarray, "... 2"],
-    ) -> RewardTerms:
-        """<v, (cos g, sin g)>, of outcomes (vx, vy)."""
+    def reward_terms(self, tasks: Tasks, actions: Actions, outcomes: Outcomes) -> RewardTerms:
+        """Compute <v, (cos g, sin g)>, of outcomes (vx, vy)."""
         return {"reward_forward": speed_towards(tasks, outcomes)}
 
     def simulation(self, tasks: Float64[np.ndarray, " n"], num_threads: int) -> AntSimulation:
-        """Ants, each with its own direction."""
+        """Make ants, each with its own direction."""
         return AntDirFwdSimulation(tasks, num_threads, contact_forces=False)
 
 
@@ -213,41 +202,36 @@ class AntGoal(TaskDistribution):
     action_dim = 8
     task_shape = (2,)
     task_meaning = f"a goal (x, y) in metres within {FARTHEST_GOAL} of the start"
+    planar = True
     frames_per_second = 20
     copies_per_thread = 2
 
     @property
     def observation_dim(self) -> int:
-        """15 positions, 14 velocities, 84 forces."""
+        """Dimensions of 15 positions, 14 velocities and maybe 84 forces."""
         return 29 + 84 * self.contact_forces
 
     @property
     def unobserved_outcomes(self) -> int:
-        """The place, which lags behind the state by a physics step, and maybe forces."""
+        """Number of outcomes: the place, which lags the state by a physics step, and maybe squared forces."""
         return 2 + self.contact_forces
 
     @property
     def splits(self) -> dict[str, Float64[np.ndarray, "n 2"]]:
-        """Ten training, eight test goals, eight beyond the arc."""
+        """The official sets: ten training goals, eight test goals, eight beyond the arc."""
         return official_splits("AntGoal")
 
     def sample_tasks(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, "n 2"]:
-        """Spread evenly over a third of a disc."""
+        """Draw uniformly on a third of a disc."""
         angles, radii = rng.uniform(0.0, GOAL_ARC, size=n), GOAL_RADIUS * np.sqrt(rng.uniform(size=n))
         return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
     def contains(self, tasks: Float64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-        """Goals within reach."""
-        reachable: Bool[np.ndarray, " n"] = np.hypot(tasks[:, 0], tasks[:, 1]) <= FARTHEST_GOAL
-        return reachable
+        """Accept goals within reach."""
+        return np.hypot(tasks[:, 0], tasks[:, 1]) <= FARTHEST_GOAL
 
-    def reward_terms(
-        self,
-        tasks: Float[np.ndarray, "..."],
-        actions: Float[np.ndarray, "... 8"],
-        outcomes: Float[np.ndarray, "... O"],
-    ) -> RewardTerms:
-        """-||xy' - g||_1 - 0.1 ||a||^2, of outcomes (x', y'[, squared forces])."""
+    def reward_terms(self, tasks: Tasks, actions: Actions, outcomes: Outcomes) -> RewardTerms:
+        """Compute -||xy' - g||_1 - 0.1 ||a||^2, of outcomes (x', y'[, squared forces])."""
         distance = np.abs(np.subtract(outcomes[..., :2], tasks, dtype=np.float64)).sum(axis=-1)
         return {
             "reward_goal": -distance,
@@ -256,5 +240,5 @@ class AntGoal(TaskDistribution):
         }
 
     def simulation(self, tasks: Float64[np.ndarray, "n 2"], num_threads: int) -> AntSimulation:
-        """Ants, each with its own goal."""
+        """Make ants, each with its own goal."""
         return AntGoalSimulation(tasks, num_threads, self.contact_forces)

@@ -1,4 +1,4 @@
-"""Threads while acting: those of torch wait for work by spinning, on the cores that the physics needs."""
+"""One torch thread while acting: torch's threads wait for work by spinning, on the cores that the physics needs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

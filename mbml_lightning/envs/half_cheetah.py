@@ -4,9 +4,9 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
-from mbml_lightning.envs.distribution import TaskDistribution, official_splits
+from mbml_lightning.envs.distribution import Actions, Outcomes, TaskDistribution, Tasks, official_splits
 from mbml_lightning.envs.robot import RobotSimulation, StartNoise, compile_robot, control_cost
 from mbml_lightning.envs.simulation import RewardTerms
 
@@ -16,12 +16,12 @@ cheetah_model = functools.cache(functools.partial(compile_robot, "half_cheetah.x
 
 
 class HalfCheetahSimulation(RobotSimulation):
-    """States are (z, pitch, joints, velocities[, torso x y z]); the outcome is the forward velocity.
+    """The cheetah: states (z, pitch, joints, velocities[, torso x y z]), outcomes (forward velocity,).
 
     Args:
         tasks: Target speeds.
         num_threads: MuJoCo's threads.
-        torso_position: Whether the torso's place is observed.
+        torso_position: Observe the torso's place, too.
     """
 
     start_noise = StartNoise(0.1, 0.1, normal=True)
@@ -31,7 +31,7 @@ class HalfCheetahSimulation(RobotSimulation):
         self._torso_position = torso_position
 
     def observe(self) -> Float32[np.ndarray, "n S"]:
-        """Positions but x, velocities and, if asked, the torso's place."""
+        """Return positions but x, velocities and, if it is observed, the torso's place."""
         torso = [self.derived["xpos"][:, 1]] if self._torso_position else []
         return np.concatenate([self.qpos[:, 1:], self.qvel, *torso], axis=1, dtype=np.float32)
 
@@ -58,32 +58,26 @@ class HalfCheetahVel(TaskDistribution):
 
     @property
     def observation_dim(self) -> int:
-        """8 positions, 9 velocities, 3 coordinates of the torso."""
+        """Dimensions of 8 positions, 9 velocities and maybe 3 coordinates of the torso."""
         return 17 + 3 * self.torso_position
 
     @property
     def splits(self) -> dict[str, Float64[np.ndarray, " n"]]:
-        """Ten training, eight test speeds, eight faster ones."""
+        """The official sets: ten training speeds, eight test speeds, eight faster ones."""
         return official_splits("HalfCheetahVel")
 
     def sample_tasks(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, " n"]:
-        """Uniform on the range of the official test speeds."""
+        """Draw uniformly on the range of the official test speeds."""
         return rng.uniform(0.5, 1.5, size=n)
 
     def contains(self, tasks: Float64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Speeds that a cheetah can run at."""
-        possible: Bool[np.ndarray, " n"] = np.abs(tasks) <= FASTEST
-        return possible
+        """Accept speeds that a cheetah can run at."""
+        return np.abs(tasks) <= FASTEST
 
-    def reward_terms(
-        self,
-        tasks: Float[np.ndarray, "..."],
-        actions: Float[np.ndarray, "... 6"],
-        outcomes: Float[np.ndarray, "... 1"],
-    ) -> RewardTerms:
-        """-|v - g| - 0.05 ||a||^2, of the outcome (v,)."""
+    def reward_terms(self, tasks: Tasks, actions: Actions, outcomes: Outcomes) -> RewardTerms:
+        """Compute -|v - g| - 0.05 ||a||^2, of the outcome (v,)."""
         return {"reward_forward": -np.abs(outcomes[..., 0] - tasks), "reward_ctrl": -control_cost(actions, 0.05)}
 
     def simulation(self, tasks: Float64[np.ndarray, " n"], num_threads: int) -> HalfCheetahSimulation:
-        """Cheetahs, each with its own speed."""
+        """Make cheetahs, each with its own speed."""
         return HalfCheetahSimulation(tasks, num_threads, self.torso_position)

@@ -1,4 +1,4 @@
-"""The humanoid walks in the task's direction: HumanoidDir-M and the original HumanoidDir (Appendix G)."""
+"""The humanoid: HumanoidDir-M and the original HumanoidDir, which walk in a direction (Appendix G)."""
 
 import functools
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 
 import mujoco
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from mbml_lightning.envs.directions import DirectionTasks, mark_direction, speed_towards
+from mbml_lightning.envs.distribution import Actions, Outcomes, Tasks
 from mbml_lightning.envs.robot import RobotSimulation, StartNoise, compile_robot, control_cost
 from mbml_lightning.envs.simulation import RewardTerms
 
@@ -22,14 +23,14 @@ humanoid_model = functools.cache(functools.partial(compile_robot, "humanoid.xml"
 
 
 class HumanoidSimulation(RobotSimulation):
-    """States are (z and pose, velocities, inertias and velocities of bodies, actuator forces[, contact forces]).
+    """The humanoid: states as listed below, outcomes (vx, vy[, impact]) of its centre of mass.
 
-    Outcomes are (vx, vy[, impact]) of the centre of mass.
+    States are (z and pose, velocities, inertias and velocities of bodies, actuator forces[, contact forces]).
 
     Args:
         tasks: Directions.
         num_threads: MuJoCo's threads.
-        contact_forces: Whether forces are observed and counted.
+        contact_forces: Observe contact forces and measure the impact.
     """
 
     start_noise = StartNoise(0.01, 0.01, normal=False)
@@ -42,17 +43,16 @@ class HumanoidSimulation(RobotSimulation):
         self._contact_forces = contact_forces
 
     def place(self) -> Float64[np.ndarray, "n 2"]:
-        """Of the centre of mass, as MuJoCo leaves it after a step."""
-        centre: Float64[np.ndarray, "n 2"] = np.einsum("b,nbd->nd", self._shares, self.derived["xipos"][:, :, :2])
-        return centre
+        """Return the place of the centre of mass, as MuJoCo leaves it after a step."""
+        return np.einsum("b,nbd->nd", self._shares, self.derived["xipos"][:, :, :2])
 
     def observe(self) -> Float32[np.ndarray, "n S"]:
-        """Positions but x and y, velocities, and the derived fields."""
+        """Return positions but x and y, velocities, and the derived fields."""
         derived = [self.derived[name].reshape(len(self.tasks), -1) for name in self._observed]
         return np.concatenate([self.qpos[:, 2:], self.qvel, *derived], axis=1, dtype=np.float32)
 
     def outcomes(self, next_observations: Float32[np.ndarray, "n S"]) -> Float64[np.ndarray, "n O"]:
-        """Velocities, and the impact if it counts."""
+        """Return velocities of the centre of mass, and the impact if forces count."""
         if not self._contact_forces:
             return self._velocities
         squares = np.square(self.derived["cfrc_ext"]).sum(axis=(1, 2))
@@ -60,14 +60,13 @@ class HumanoidSimulation(RobotSimulation):
         return np.concatenate([self._velocities, impact[:, None]], axis=1)
 
     def terminated(self, next_observations: Float32[np.ndarray, "n S"]) -> Bool[np.ndarray, " n"]:
-        """The root is too low or too high."""
+        """End episodes whose root is too low or too high."""
         lowest, highest = HEALTHY_HEIGHTS
         height = self.qpos[:, 2]
-        ended: Bool[np.ndarray, " n"] = ~((height >= lowest) & (height <= highest))
-        return ended
+        return ~((height >= lowest) & (height <= highest))  # not the opposite comparisons: NaN ends an episode
 
     def mark_task(self, data: mujoco.MjData, copy: int) -> None:
-        """Ahead of the humanoid."""
+        """Put the marker ahead of the humanoid."""
         mark_direction(data, float(self.tasks[copy]))
 
 
@@ -95,21 +94,16 @@ class HumanoidDirM(DirectionTasks):
 
     @property
     def observation_dim(self) -> int:
-        """22 positions, 23 velocities, 247 derived numbers, 84 forces."""
+        """Dimensions of 22 positions, 23 velocities, 247 derived numbers and maybe 84 forces."""
         return 292 + 84 * self.contact_forces
 
     @property
     def unobserved_outcomes(self) -> int:
-        """Velocities, and maybe the impact."""
+        """Number of outcomes: two velocities, and maybe the impact."""
         return 2 + self.contact_forces
 
-    def reward_terms(
-        self,
-        tasks: Float[np.ndarray, "..."],
-        actions: Float[np.ndarray, "... 17"],
-        outcomes: Float[np.ndarray, "... O"],
-    ) -> RewardTerms:
-        """w <v, (cos g, sin g)> - 0.1 ||0.4 a||^2 + 5, of outcomes (vx, vy[, impact])."""
+    def reward_terms(self, tasks: Tasks, actions: Actions, outcomes: Outcomes) -> RewardTerms:
+        """Compute w <v, (cos g, sin g)> - 0.1 ||0.4 a||^2 + 5, of outcomes (vx, vy[, impact])."""
         weight = self.velocity_weight * (FRAME_SKIP if self.velocity_per == "timestep" else 1)
         forward = weight * speed_towards(tasks, outcomes[..., :2])
         impact = {"reward_contact": -outcomes[..., 2]} if outcomes.shape[-1] > 2 else {}
@@ -121,13 +115,13 @@ class HumanoidDirM(DirectionTasks):
         }
 
     def simulation(self, tasks: Float64[np.ndarray, " n"], num_threads: int) -> HumanoidSimulation:
-        """Humanoids, each with its own direction."""
+        """Make humanoids, each with its own direction."""
         return HumanoidSimulation(tasks, num_threads, self.contact_forces)
 
 
 @dataclass(frozen=True)
 class HumanoidDir(HumanoidDirM):
-    """The original, whose velocity counts so little that one policy that stands serves all tasks (Appendix G)."""
+    """Walk as in HumanoidDirM, but for so small a reward that standing still serves all tasks (Appendix G)."""
 
     family = "HumanoidDir"
     official = "HumanoidDir"

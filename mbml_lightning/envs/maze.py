@@ -1,4 +1,4 @@
-"""Mazes: a particle is driven to a goal, in UmazeGoal-M in one of the two arms of a U (Section 5, Appendix G)."""
+"""Mazes, in which a particle goes to a goal: UmazeGoal-M (Section 5, Appendix G) and MazeMedium."""
 
 import functools
 import itertools
@@ -7,9 +7,9 @@ from typing import ClassVar, NamedTuple
 
 import mujoco
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
-from mbml_lightning.envs.distribution import TaskDistribution, official_splits
+from mbml_lightning.envs.distribution import Actions, Outcomes, States, TaskDistribution, Tasks, official_splits
 from mbml_lightning.envs.mujoco_base import MujocoSimulation
 from mbml_lightning.envs.simulation import RewardTerms
 
@@ -19,7 +19,7 @@ CELL_OFFSET = 1.0 - ORIGIN  # cell (i, j) is the unit square around (i, j) + CEL
 
 
 class Layout(NamedTuple):
-    """A maze as D4RL draws it.
+    """The walls of a maze as D4RL draws them, and its start.
 
     Attributes:
         rows: Row i is x, column j is y; "#" is a wall.
@@ -30,7 +30,7 @@ class Layout(NamedTuple):
     start: tuple[float, float]
 
     def cells(self, wall: bool) -> list[tuple[int, int]]:
-        """The cells that are walls, or those that are free."""
+        """List the cells that are walls, or those that are free."""
         everywhere = itertools.product(range(len(self.rows)), range(len(self.rows[0])))
         return [(i, j) for i, j in everywhere if (self.rows[i][j] == "#") is wall]
 
@@ -75,7 +75,7 @@ MODEL = """
 
 @functools.cache
 def maze_model(layout: Layout = UMAZE) -> mujoco.MjModel:
-    """The maze, compiled once in a process."""
+    """Compile the maze, once in a process."""
     walls = "\n    ".join(
         f'<geom type="box" size=".5 .5 .2" pos="{i + 1} {j + 1} 0" rgba=".6 .5 .4 1"/>' for i, j in layout.cells(True)
     )
@@ -104,31 +104,31 @@ class MazeSimulation(MujocoSimulation):
         self._speeds = self.qvel[:, 0], self.qvel[:, 1]  # NumPy is slow on rows of two
 
     def draw_start(self, rng: np.random.Generator) -> tuple[Float64[np.ndarray, " 2"], Float64[np.ndarray, " 2"]]:
-        """Around the layout's start, nearly at rest."""
+        """Draw a start around the layout's, nearly at rest."""
         return self._start + rng.uniform(-0.1, 0.1, size=2), 0.1 * rng.standard_normal(2)
 
     def step(self, actions: Float64[np.ndarray, "n 2"]) -> None:
-        """The speed on each axis is cut before the physics step, so an observed one may be slightly higher."""
+        """Cut the speed on each axis and step the physics, after which an observed speed may be slightly higher."""
         for speed in self._speeds:
             np.maximum(speed, -MAX_SPEED, out=speed)
             np.minimum(speed, MAX_SPEED, out=speed)
         super().step(actions)
 
     def observe(self) -> Float32[np.ndarray, "n 4"]:
-        """Positions and velocities."""
+        """Return positions and velocities."""
         return np.concatenate((self.qpos, self.qvel), axis=1, dtype=np.float32)
 
     def outcomes(self, next_observations: Float32[np.ndarray, "n 4"]) -> Float64[np.ndarray, "n 2"]:
-        """The position after the step, as observed."""
+        """Return the position after the step, as observed."""
         return next_observations[:, :2].astype(np.float64)
 
     def mark_task(self, data: mujoco.MjData, copy: int) -> None:
-        """The goal is a ball."""
+        """Put the ball at the goal."""
         data.site("goal").xpos[:2] = self.tasks[copy] + ORIGIN
 
 
 class Maze(TaskDistribution):
-    """Goals in a maze. It never terminates."""
+    """Distributions of goals in a maze, in which episodes never terminate."""
 
     layout: ClassVar[Layout]
     official: ClassVar[str]
@@ -137,49 +137,42 @@ class Maze(TaskDistribution):
     action_dim = 2
     task_shape = (2,)
     task_meaning = "a goal (x, y) in a free cell of the maze"
+    planar = True
     frames_per_second = 100
 
     @property
     def walls(self) -> Float64[np.ndarray, "W 4"]:
-        """The wall boxes as (x0, y0, x1, y1), in the coordinates of observations and goals."""
+        """Boxes of the walls as (x0, y0, x1, y1), in the coordinates of observations and goals."""
         return _boxes(self.layout.cells(True))
 
     @property
     def splits(self) -> dict[str, Float64[np.ndarray, "n 2"]]:
-        """Ten training and ten test goals; what the authors stored as "ood" here are no goals."""
+        """The official sets: ten training and ten test goals; what the authors stored as "ood" are no goals."""
         return official_splits(self.official, ("train", "test"))
 
     def contains(self, tasks: Float64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-        """Goals in free cells."""
+        """Accept goals in free cells."""
         low, high = np.split(_boxes(self.layout.cells(False)), 2, axis=1)
-        inside = np.all((tasks[:, None] >= low) & (tasks[:, None] <= high), axis=2)
-        in_some_cell: Bool[np.ndarray, " n"] = np.any(inside, axis=1)
-        return in_some_cell
+        inside = np.all((tasks[:, None] >= low) & (tasks[:, None] <= high), axis=2)  # (n, cells)
+        return np.any(inside, axis=1)
 
-    def reward_terms(
-        self,
-        tasks: Float[np.ndarray, "..."],
-        actions: Float[np.ndarray, "... 2"],
-        outcomes: Float[np.ndarray, "... 2"],
-    ) -> RewardTerms:
-        """r = exp(-||xy' - g||_2), of the position after the step."""
+    def reward_terms(self, tasks: Tasks, actions: Actions, outcomes: Outcomes) -> RewardTerms:
+        """Compute exp(-||xy' - g||_2), of the position after the step."""
         offset = np.subtract(outcomes, tasks, dtype=np.float64)
         return {"reward_goal": np.exp(-np.hypot(offset[..., 0], offset[..., 1]))}
 
-    def observed_outcomes(
-        self, observations: Float[np.ndarray, "... 4"], next_observations: Float[np.ndarray, "... 4"]
-    ) -> Float64[np.ndarray, "... 2"]:
-        """The position after the step."""
+    def observed_outcomes(self, observations: States, next_observations: States) -> Float64[np.ndarray, "... 2"]:
+        """Return the position after the step."""
         return next_observations[..., :2].astype(np.float64)
 
     def simulation(self, tasks: Float64[np.ndarray, "n 2"], num_threads: int) -> MazeSimulation:
-        """Particles, each with its own goal."""
+        """Make particles, each with its own goal."""
         return MazeSimulation(self.layout, tasks, num_threads)
 
 
 @dataclass(frozen=True)
 class UmazeGoalM(Maze):
-    """Goals in the two dead-end arms of the maze; the start is in the cell between them."""
+    """Go to a goal in one of the two dead-end arms of the maze; the start is in the cell between them."""
 
     family = "UmazeGoalM"
     official = "UmazeGoal-M"
@@ -187,14 +180,14 @@ class UmazeGoalM(Maze):
     horizon = 300
 
     def sample_tasks(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, "n 2"]:
-        """Half of the goals in each arm (the odd one in the first), as the official sets were drawn."""
+        """Draw half of the goals in each arm (the odd one in the first), as the official sets were drawn."""
         x = np.concatenate([rng.uniform(0.4, 1.2, size=n - n // 2), rng.uniform(2.4, 3.2, size=n // 2)])
         return np.stack([x, rng.uniform(1.0, 2.0, size=n)], axis=1)
 
 
 @dataclass(frozen=True)
 class MazeMedium(Maze):
-    """Goals in two rooms of a larger maze, which the released code has and the paper does not."""
+    """Go to a goal in one of two rooms of a larger maze, which the released code has and the paper does not."""
 
     family = "MazeMedium"
     official = "MazeMedium"
@@ -202,6 +195,6 @@ class MazeMedium(Maze):
     horizon = 600
 
     def sample_tasks(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, "n 2"]:
-        """Half of the goals in each room (the odd one in the first), as the official sets were drawn."""
+        """Draw half of the goals in each room (the odd one in the first), as the official sets were drawn."""
         y = np.concatenate([rng.uniform(0.4, 2.2, size=n - n // 2), rng.uniform(4.4, 6.2, size=n // 2)])
         return np.stack([rng.uniform(0.4, 2.2, size=n), y], axis=1)

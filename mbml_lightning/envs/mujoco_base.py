@@ -1,4 +1,4 @@
-"""Simulations on MuJoCo: all copies are stepped by one call, on MuJoCo's own threads."""
+"""Simulations on MuJoCo, which steps all environment copies in one call, on its own threads."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from mbml_lightning.envs.simulation import Simulation
 
 
 class MujocoSimulation(Simulation):
-    """``n`` copies of one MuJoCo model.
+    """The physics of ``n`` environment copies on one MuJoCo model.
 
     ``qpos`` and ``qvel`` are live views of the copies' states: what is written there is the state. A family whose
     tasks change the physics writes its model fields through ``self.batch.expand(field)``, one row for each copy.
-    ``derived`` holds what MuJoCo computes from the state, such as places of bodies. After a step these are those of
-    its last physics step, so they lag the state a little, as in Gymnasium's environments.
+    ``derived`` holds fields that MuJoCo computes from the state, such as places of bodies. After a step they are those
+    of its last physics step, so they lag the state a little, as in Gymnasium's environments.
 
     Args:
         model: The system that all copies share.
         tasks: One for each copy.
-        num_threads: MuJoCo's threads; the trajectories do not depend on it.
+        num_threads: Threads of MuJoCo; the trajectories do not depend on it.
         frame_skip: Physics steps in one control step.
         derived: Names of the derived fields that are kept.
     """
@@ -52,14 +52,14 @@ class MujocoSimulation(Simulation):
 
     @abstractmethod
     def draw_start(self, rng: np.random.Generator) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
-        """A start state: positions and velocities."""
+        """Draw a start state: positions and velocities."""
 
     @abstractmethod
     def mark_task(self, data: mujoco.MjData, copy: int) -> None:
-        """Move the markers of a picture to where the task of the copy puts them."""
+        """Move the markers of a picture to where the task of a copy puts them."""
 
     def reset(self, mask: Bool[np.ndarray, " n"], generators: Sequence[np.random.Generator]) -> None:
-        """Clear all of the last episode, draw a start, and bring the bound derived fields up to date with it."""
+        """Clear the last episode, draw a start, and update the derived fields."""
         copies = np.flatnonzero(mask).tolist()
         self.batch.state[copies] = self._initial  # what batch.reset does, for less
         for copy in copies:
@@ -75,20 +75,20 @@ class MujocoSimulation(Simulation):
         self._keep_derived()
 
     def _keep_derived(self) -> None:
-        """Copies, because MuJoCo's own cannot be set back when a state is."""
+        """Keep copies of the derived fields, because MuJoCo's own cannot be set back when a state is."""
         self.derived = {name: values.copy() for name, values in self._computed.items()}
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """MuJoCo's whole integration state (time, positions, velocities, controls, warm start) and derived fields."""
+        """Return MuJoCo's integration state (time, positions, velocities, controls, warm start) and derived fields."""
         return {"physics": self.batch.state.copy(), **{name: values.copy() for name, values in self.derived.items()}}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Write all copies' states."""
+        """Write the states of all copies."""
         self.batch.state[...] = state["physics"]
         self.derived = {name: state[name].copy() for name in self._computed}
 
     def render(self, copy: int) -> UInt8[np.ndarray, "height width 3"]:
-        """A picture from the model's first camera.
+        """Draw one copy as the model's first camera sees it.
 
         Raises:
             RuntimeError: No OpenGL context can be created.
@@ -99,11 +99,10 @@ class MujocoSimulation(Simulation):
         if self._renderer is None:
             self._renderer = _renderer(self.batch.model)
         self._renderer.update_scene(data, camera=0)
-        picture: UInt8[np.ndarray, "height width 3"] = self._renderer.render()
-        return picture
+        return self._renderer.render()
 
     def close(self) -> None:
-        """Release the OpenGL context."""
+        """Release the OpenGL context of rendering."""
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None

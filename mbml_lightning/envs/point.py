@@ -1,12 +1,12 @@
-"""PointGoal: a point on a plane is sent to a goal on an arc, the toy of Figure 1 and of the fast tests."""
+"""PointGoal: a point on a plane goes to a goal on an arc, the toy of Figure 1 and of the fast tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 
-from mbml_lightning.envs.distribution import TaskDistribution
+from mbml_lightning.envs.distribution import Actions, Outcomes, States, TaskDistribution, Tasks
 from mbml_lightning.envs.simulation import RewardTerms, Simulation
 
 SPEED = 0.1  # distance on each axis that an action of 1 covers in a step: the arc is 10 steps away at most
@@ -22,39 +22,39 @@ OFFICIAL_ANGLES = {
 
 
 class PointSimulation(Simulation):
-    """States are positions (x, y), actions velocities."""
+    """The point: states and outcomes (x, y), actions velocities."""
 
     def __init__(self, goals: Float64[np.ndarray, "n 2"]) -> None:
         super().__init__(goals)
         self._positions = np.zeros_like(goals)
 
     def reset(self, mask: Bool[np.ndarray, " n"], generators: Sequence[np.random.Generator]) -> None:
-        """At the origin, up to a little noise."""
+        """Put points at the origin, up to a little noise."""
         for copy in np.flatnonzero(mask).tolist():
             self._positions[copy] = generators[copy].uniform(-START_NOISE, START_NOISE, size=2)
 
     def step(self, actions: Float64[np.ndarray, "n 2"]) -> None:
-        """Move by SPEED times the action."""
+        """Move each point by SPEED times its action."""
         self._positions += SPEED * actions
 
     def observe(self) -> Float32[np.ndarray, "n 2"]:
-        """Positions."""
+        """Return the positions (x, y)."""
         return self._positions.astype(np.float32)
 
     def outcomes(self, next_observations: Float32[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
-        """The position after the step, as observed."""
+        """Return the position after the step, as observed."""
         return next_observations.astype(np.float64)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Positions in full precision."""
+        """Return the positions in full precision."""
         return {"positions": self._positions.copy()}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Write all positions."""
+        """Write the positions of all copies."""
         self._positions[...] = state["positions"]
 
     def render(self, copy: int) -> UInt8[np.ndarray, "height width 3"]:
-        """The goal as a green disc, the point as a blue one; the picture spans REACH in all directions."""
+        """Draw the goal as a green disc, the point as a blue one, within REACH of the origin."""
         x, y = np.meshgrid(np.linspace(-REACH, REACH, 256), np.linspace(REACH, -REACH, 256))
         picture = np.full((256, 256, 3), 255, dtype=np.uint8)
         for centre, colour in ((self.tasks[copy], (50, 180, 50)), (self._positions[copy], (50, 80, 200))):
@@ -64,7 +64,7 @@ class PointSimulation(Simulation):
 
 @dataclass(frozen=True)
 class PointGoal(TaskDistribution):
-    """Goals on the upper half of the unit circle; the start is its centre. It never terminates."""
+    """Go to a goal on the upper half of the unit circle from its centre; it never terminates."""
 
     family = "PointGoal"
     horizon = 20
@@ -72,29 +72,24 @@ class PointGoal(TaskDistribution):
     action_dim = 2
     task_shape = (2,)
     task_meaning = f"a goal (x, y) within {REACH} of the origin"
+    planar = True
     frames_per_second = 10
 
     @property
     def splits(self) -> dict[str, Float64[np.ndarray, "n 2"]]:
-        """Sets of our own: the paper has no such distribution."""
+        """Task sets of our own, since the paper has no such distribution."""
         return {split: _on_circle(np.deg2rad(angles)) for split, angles in OFFICIAL_ANGLES.items()}
 
     def sample_tasks(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, "n 2"]:
-        """Goals spread evenly over the arc of the training goals."""
+        """Draw goals uniformly on the arc of the training goals."""
         return _on_circle(rng.uniform(0.0, np.pi, size=n))
 
     def contains(self, tasks: Float64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-        """Goals that can be reached within the horizon."""
-        reachable: Bool[np.ndarray, " n"] = np.hypot(tasks[:, 0], tasks[:, 1]) <= REACH
-        return reachable
+        """Accept goals that can be reached within the horizon."""
+        return np.hypot(tasks[:, 0], tasks[:, 1]) <= REACH
 
-    def reward_terms(
-        self,
-        tasks: Float[np.ndarray, "..."],
-        actions: Float[np.ndarray, "... 2"],
-        outcomes: Float[np.ndarray, "... 2"],
-    ) -> RewardTerms:
-        """r = -||xy' - g||_2.
+    def reward_terms(self, tasks: Tasks, actions: Actions, outcomes: Outcomes) -> RewardTerms:
+        """Compute -||xy' - g||_2, of the position after the step.
 
         Not exp(-distance): a point that stays at its goal then earns 0 instead of 1 for ever, so that the value of
         acting well is a short sum (about -5) and not 1 / (1 - discount) = 100, and critics converge in few backups.
@@ -102,14 +97,12 @@ class PointGoal(TaskDistribution):
         offset = np.subtract(outcomes, tasks, dtype=np.float64)
         return {"reward_goal": -np.hypot(offset[..., 0], offset[..., 1])}
 
-    def observed_outcomes(
-        self, observations: Float[np.ndarray, "... 2"], next_observations: Float[np.ndarray, "... 2"]
-    ) -> Float64[np.ndarray, "... 2"]:
-        """The position after the step."""
+    def observed_outcomes(self, observations: States, next_observations: States) -> Float64[np.ndarray, "... 2"]:
+        """Return the position after the step."""
         return next_observations.astype(np.float64)
 
     def simulation(self, tasks: Float64[np.ndarray, "n 2"], num_threads: int) -> PointSimulation:
-        """Points, each with its own goal; NumPy uses no threads here."""
+        """Make points, each with its own goal; NumPy uses no threads here."""
         return PointSimulation(tasks)
 
 

@@ -1,4 +1,4 @@
-"""Tasks that are physics: a walker or hopper whose masses, inertias, damping and friction are the task."""
+"""Tasks that are physics: WalkerParam and HopperParam, whose masses, inertias, damping and friction differ."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -7,11 +7,12 @@ from typing import ClassVar, Literal
 
 import mujoco
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
-from mbml_lightning.envs.distribution import TaskDistribution, official_tasks
+from mbml_lightning.envs.distribution import Actions, Outcomes, TaskDistribution, Tasks, official_tasks
 from mbml_lightning.envs.robot import RobotSimulation, StartNoise, compile_robot, control_cost, follow_masses
 from mbml_lightning.envs.simulation import RewardTerms
+from mbml_lightning.errors import ConfigurationError
 
 EXPONENT_BASES = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_friction": 1.5}
 """A parameter is its base value times this to the power of the task's exponent; the order is that of a task."""
@@ -22,7 +23,7 @@ Base = Literal["mujoco131", "compiled"]
 
 
 def cylinder_inertia(radius: float, length: float, density: float = 1000.0) -> tuple[float, Float64[np.ndarray, " 3"]]:
-    """Mass and principal inertia that MuJoCo 1.31 gave a capsule: those of a cylinder of length L + r."""
+    """Compute mass and principal inertia as MuJoCo 1.31 did for a capsule: those of a cylinder of length L + r."""
     height = length + radius
     mass = np.pi * radius**2 * height * density
     across = mass * (3 * radius**2 + height**2) / 12
@@ -30,11 +31,11 @@ def cylinder_inertia(radius: float, length: float, density: float = 1000.0) -> t
 
 
 def base_model(asset: str, timestep: float, base: Base) -> mujoco.MjModel:
-    """The robot all tasks start from; MuJoCo's derived constants are those of this one under every task.
+    """Compile the robot whose parameters tasks multiply; MuJoCo's derived constants stay its own under every task.
 
     Args:
         asset: File name among Gymnasium's.
-        timestep: Of the physics.
+        timestep: Seconds of a physics step.
         base: "mujoco131" sets masses and inertias as the authors' MuJoCo computed them, "compiled" takes today's.
     """
     model = compile_robot(asset)
@@ -50,7 +51,7 @@ def base_model(asset: str, timestep: float, base: Base) -> mujoco.MjModel:
 def parameters(
     model: mujoco.MjModel, exponents: Float64[np.ndarray, "n D"]
 ) -> Iterator[tuple[str, Float64[np.ndarray, "n ..."]]]:
-    """The model's fields under each task: base * b^e, element by element."""
+    """Yield the model's fields under each task: base * b^e, element by element."""
     start = 0
     for field, b in EXPONENT_BASES.items():
         values = getattr(model, field)
@@ -60,7 +61,7 @@ def parameters(
 
 
 class RandomPhysicsSimulation(RobotSimulation):
-    """States are (positions but x, cut velocities); the outcome is the forward velocity.
+    """A walker or hopper: states (positions but x, cut velocities), outcomes (forward velocity,).
 
     Args:
         model: The base model.
@@ -79,31 +80,29 @@ class RandomPhysicsSimulation(RobotSimulation):
             self.batch.expand(field)[...] = values
 
     def observe(self) -> Float32[np.ndarray, "n S"]:
-        """Positions but x, and velocities cut at +-10."""
+        """Return positions but x, and velocities cut at +-10."""
         velocities = np.clip(self.qvel, -FASTEST_OBSERVED, FASTEST_OBSERVED)
         return np.concatenate([self.qpos[:, 1:], velocities], axis=1, dtype=np.float32)
 
 
 class WalkerSimulation(RandomPhysicsSimulation):
-    """Ends in a fall."""
+    """The walker, whose fall ends the episode."""
 
     def terminated(self, next_observations: Float32[np.ndarray, "n 17"]) -> Bool[np.ndarray, " n"]:
-        """The torso is too low, too high or leans too far."""
+        """End episodes whose torso is too low, too high or leans too far."""
         height, pitch = self.qpos[:, 1], self.qpos[:, 2]
-        ended: Bool[np.ndarray, " n"] = ~((height > 0.8) & (height < 2.0) & (np.abs(pitch) < 1.0))
-        return ended
+        return ~((height > 0.8) & (height < 2.0) & (np.abs(pitch) < 1.0))
 
 
 class HopperSimulation(RandomPhysicsSimulation):
-    """Ends in a fall."""
+    """The hopper, whose fall ends the episode."""
 
     def terminated(self, next_observations: Float32[np.ndarray, "n 11"]) -> Bool[np.ndarray, " n"]:
-        """The torso is too low or leans too far, or some number of the state is beyond 100."""
+        """End episodes whose torso is too low or leans too far, or whose state has a number beyond 100."""
         height, pitch = self.qpos[:, 1], self.qpos[:, 2]
         rest = np.concatenate([self.qpos[:, 2:], self.qvel], axis=1)
         sound = np.all(np.abs(rest) < 100, axis=1)
-        ended: Bool[np.ndarray, " n"] = ~(sound & (height > 0.7) & (np.abs(pitch) < 0.2))
-        return ended
+        return ~(sound & (height > 0.7) & (np.abs(pitch) < 0.2))
 
 
 class RandomPhysics(TaskDistribution):
@@ -122,40 +121,34 @@ class RandomPhysics(TaskDistribution):
     base: Base
 
     def __post_init__(self) -> None:
-        """Refuse options that are no physics."""
+        """Reject options that are no physics."""
         if self.frame_skip < 1 or not 0 < self.limit <= FARTHEST_EXPONENT:
-            raise ValueError(f"{self.family}: expected frame_skip >= 1 and 0 < limit <= {FARTHEST_EXPONENT}")
+            raise ConfigurationError(f"{self.family}: expected frame_skip >= 1 and 0 < limit <= {FARTHEST_EXPONENT}")
 
     @property
     def model(self) -> mujoco.MjModel:
-        """The base model."""
+        """Base model, whose parameters tasks multiply."""
         return base_model(self.asset, self.timestep, self.base)
 
     @property
     def frames_per_second(self) -> int:
-        """Of the physics' timestep and the frame skip."""
+        """Number of control steps in a simulated second, from the physics' timestep and the frame skip."""
         return round(1 / (self.timestep * self.frame_skip))
 
     @abstractmethod
     def simulation(self, tasks: Float64[np.ndarray, "n D"], num_threads: int) -> RandomPhysicsSimulation:
-        """Robots, each with its own physics."""
+        """Make robots, each with its own physics."""
 
     def sample_tasks(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, "n D"]:
-        """Every exponent uniform within the limit."""
+        """Draw every exponent uniformly within the limit."""
         return rng.uniform(-self.limit, self.limit, size=(n, *self.task_shape))
 
     def contains(self, tasks: Float64[np.ndarray, "n D"]) -> Bool[np.ndarray, " n"]:
-        """Exponents that leave a robot which can be simulated."""
-        inside: Bool[np.ndarray, " n"] = np.all(np.abs(tasks) <= FARTHEST_EXPONENT, axis=1)
-        return inside
+        """Accept exponents that leave a robot which can be simulated."""
+        return np.all(np.abs(tasks) <= FARTHEST_EXPONENT, axis=1)
 
-    def reward_terms(
-        self,
-        tasks: Float[np.ndarray, "..."],
-        actions: Float[np.ndarray, "... A"],
-        outcomes: Float[np.ndarray, "... 1"],
-    ) -> RewardTerms:
-        """v - 1e-3 ||a||^2 + 1, of the outcome (v,), whatever the task."""
+    def reward_terms(self, tasks: Tasks, actions: Actions, outcomes: Outcomes) -> RewardTerms:
+        """Compute v - 1e-3 ||a||^2 + 1, of the outcome (v,), whatever the task."""
         forward = np.broadcast_to(outcomes[..., 0], np.broadcast_shapes(outcomes.shape[:-1], tasks.shape[:-1])).copy()
         return {
             "reward_forward": forward,
@@ -190,25 +183,25 @@ class WalkerParam(RandomPhysics):
 
     @property
     def splits(self) -> dict[str, Float64[np.ndarray, "n 65"]]:
-        """30 training and 8 test tasks, and 8 whose exponents lie between 2 and 3."""
+        """The official sets: 30 training tasks, 8 test tasks, and 8 whose exponents lie between 2 and 3."""
         official = official_tasks("WalkerParam")
         return {split: _flat(official[f"{split}_exponents"]) for split in ("train", "test", "ood")}
 
     def __post_init__(self) -> None:
-        """Refuse a friction that is none."""
+        """Reject a friction that is none."""
         super().__post_init__()
         if not 0 < self.left_foot_friction <= FARTHEST_FRICTION:
-            raise ValueError(f"{self.family}: expected 0 < left_foot_friction <= {FARTHEST_FRICTION}")
+            raise ConfigurationError(f"{self.family}: expected 0 < left_foot_friction <= {FARTHEST_FRICTION}")
 
     @property
     def model(self) -> mujoco.MjModel:
-        """The base model, with the asked friction."""
+        """Base model with the friction of the option."""
         model = super().model
         model.geom_friction[-1, 0] = self.left_foot_friction
         return model
 
     def simulation(self, tasks: Float64[np.ndarray, "n 65"], num_threads: int) -> WalkerSimulation:
-        """Walkers, each with its own physics."""
+        """Make walkers, each with its own physics."""
         return WalkerSimulation(self.model, tasks, num_threads, self.frame_skip)
 
 
@@ -236,12 +229,12 @@ class HopperParam(RandomPhysics):
 
     @property
     def splits(self) -> dict[str, Float64[np.ndarray, "n 41"]]:
-        """30 training and 8 test tasks, drawn like WalkerParam's official ones: no set of the field's is published."""
+        """Task sets of 30 and 8, drawn like WalkerParam's official ones, since those papers publish none."""
         seeds = {"train": (1337, 30), "test": (2337, 8)}
         return {split: np.random.RandomState(seed).uniform(-2, 2, (n, 41)) for split, (seed, n) in seeds.items()}
 
     def simulation(self, tasks: Float64[np.ndarray, "n 41"], num_threads: int) -> HopperSimulation:
-        """Hoppers, each with its own physics."""
+        """Make hoppers, each with its own physics."""
         return HopperSimulation(self.model, tasks, num_threads, self.frame_skip)
 
 

@@ -1,4 +1,4 @@
-"""What the robots have in common: Gymnasium's models, noise around the start pose, rewards of velocities."""
+"""Parts that the robots share: Gymnasium's models, noise around the start pose, rewards of velocities."""
 
 import re
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ TOTAL_MASS = re.compile(r' settotalmass="([\d.]+)"')
 
 
 class StartNoise(NamedTuple):
-    """How far starts lie from the model's start pose.
+    """The spread of starts around the model's start pose.
 
     Attributes:
         position: Positions are uniform within +- this.
         velocity: Velocities are uniform within +- this, or of this deviation.
-        normal: Whether velocities are normal.
+        normal: True where velocities are normal.
     """
 
     position: float
@@ -29,7 +29,7 @@ class StartNoise(NamedTuple):
 
 
 def robot_spec(asset: str) -> tuple[mujoco.MjSpec, float | None]:
-    """Gymnasium's model of a robot and the total mass it asks for, if any.
+    """Read Gymnasium's model of a robot and the total mass it prescribes, if any.
 
     MuJoCo deprecates that attribute in favour of a call on the compiled model, see :func:`compile_robot`.
     """
@@ -39,11 +39,11 @@ def robot_spec(asset: str) -> tuple[mujoco.MjSpec, float | None]:
 
 
 def compile_robot(asset: str, contact_forces: bool = False) -> mujoco.MjModel:
-    """The model with a marker for the task and a camera that shows both, which physics does not feel.
+    """Compile the model with a marker for the task and a camera that shows both, which physics does not feel.
 
     Args:
         asset: File name among Gymnasium's.
-        contact_forces: Make MuJoCo compute ``cfrc_ext``, which it does only where a sensor of accelerations asks.
+        contact_forces: Make MuJoCo compute ``cfrc_ext``, which it does only for a sensor of accelerations.
     """
     spec, total_mass = robot_spec(asset)
     spec.worldbody.add_site(name="task", size=[0.15] * 3, rgba=[0.2, 0.7, 0.2, 1], pos=[0, 0, -10])
@@ -61,7 +61,7 @@ def compile_robot(asset: str, contact_forces: bool = False) -> mujoco.MjModel:
 
 
 def follow_masses(model: mujoco.MjModel) -> None:
-    """Recompute what MuJoCo derives from masses, the scale of its solver too, which its own call leaves as it was."""
+    """Recompute the constants that MuJoCo derives from masses, and its solver's scale, which its own call leaves."""
     mujoco.mj_setConst(model, mujoco.MjData(model))
     model.stat.meaninertia = model.dof_M0.mean()
 
@@ -92,11 +92,11 @@ class RobotSimulation(MujocoSimulation):
         self._seconds = frame_skip * model.opt.timestep
 
     def place(self) -> Float64[np.ndarray, "n d"]:
-        """Where the copies are on the axes whose velocities are rewarded; x of the root, if not said otherwise."""
+        """Return positions on the axes of rewarded velocities: x of the root, unless a subclass says otherwise."""
         return self.qpos[:, :1]
 
     def draw_start(self, rng: np.random.Generator) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
-        """Around the start pose, nearly at rest."""
+        """Draw a start around the start pose, nearly at rest."""
         noise, size = self.start_noise, self.qvel.shape[1:]
         positions = self._start + rng.uniform(-noise.position, noise.position, self._start.shape)
         if noise.normal:
@@ -104,20 +104,19 @@ class RobotSimulation(MujocoSimulation):
         return positions, rng.uniform(-noise.velocity, noise.velocity, size)
 
     def step(self, actions: Float64[np.ndarray, "n A"]) -> None:
-        """Step, and measure the velocities: the way over the time."""
+        """Step the physics and measure velocities, the way over the time."""
         before = self.place().copy()
         super().step(actions)
         self._velocities: Float64[np.ndarray, "n d"] = (self.place() - before) / self._seconds
 
     def outcomes(self, next_observations: Float32[np.ndarray, "n S"]) -> Float64[np.ndarray, "n O"]:
-        """The velocities."""
+        """Return the velocities of the step."""
         return self._velocities
 
     def mark_task(self, data: mujoco.MjData, copy: int) -> None:
-        """Nothing: a velocity or a mass is nowhere."""
+        """Move no marker, since a speed or a mass is at no place."""
 
 
 def control_cost(actions: Float[np.ndarray, "... A"], weight: float) -> Float64[np.ndarray, "..."]:
-    """weight ||a||_2^2."""
-    cost: Float64[np.ndarray, "*n"] = weight * np.square(actions, dtype=np.float64).sum(axis=-1)
-    return cost
+    """Compute weight ||a||_2^2."""
+    return weight * np.square(actions, dtype=np.float64).sum(axis=-1)

@@ -1,4 +1,4 @@
-"""The seam between the vector environment and physics."""
+"""The interface between the vector environment and physics."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,9 +11,12 @@ RewardTerms = dict[str, Float64[np.ndarray, "..."]]
 
 
 class Simulation(ABC):
-    """``n`` independent copies of one system, each under its own task, advanced together.
+    """The physics of ``n`` independent environment copies, each under its own task, advanced together.
 
-    It knows no episodes: when to reset, time limits and random generators are the vector environment's.
+    It knows no episodes: resets, time limits and random generators are the vector environment's.
+
+    Args:
+        tasks: One for each copy, ``(n, *task_shape)``.
     """
 
     def __init__(self, tasks: Float64[np.ndarray, "..."]) -> None:
@@ -29,30 +32,30 @@ class Simulation(ABC):
 
     @abstractmethod
     def observe(self) -> Float32[np.ndarray, "n S"]:
-        """The states, in a new array."""
+        """Return the states in a new array."""
 
     @abstractmethod
     def outcomes(self, next_observations: Float32[np.ndarray, "n S"]) -> Float64[np.ndarray, "n O"]:
-        """What rewards are made of, beside the action: measured of the step just taken, the same under every task.
+        """Return measurements of the step just taken on which rewards depend, the same under every task.
 
-        A velocity, a place, a cost of contacts; its family's ``reward_terms`` says which and in what order.
+        Such as a velocity, a place, a cost of contacts; the family's ``reward_terms`` says which and in what order.
         """
 
     def terminated(self, next_observations: Float32[np.ndarray, "n S"]) -> Bool[np.ndarray, " n"]:
-        """Which copies are in a terminal state; none, unless a system says otherwise."""
+        """Tell which copies are in a terminal state: none, unless a subclass says otherwise."""
         return np.zeros(len(next_observations), dtype=np.bool_)
 
     @abstractmethod
     def get_state(self) -> dict[str, np.ndarray]:
-        """Copies of everything from which to go on bit-identically."""
+        """Return copies of all arrays from which to go on bit-identically."""
 
     @abstractmethod
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go back to what :meth:`get_state` returned."""
+        """Go back to a state that :meth:`get_state` returned."""
 
     @abstractmethod
     def render(self, copy: int) -> UInt8[np.ndarray, "height width 3"]:
-        """A picture of one copy and its task."""
+        """Draw one environment copy and its task."""
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)
-        """Release what rendering holds."""
+        """Release the resources of rendering."""

@@ -1,4 +1,4 @@
-"""The single environment: the vector environment with one copy."""
+"""The single environment: a vector environment of one copy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from mbml_lightning.envs.vector_env import TaskVectorEnv
 
 
 class TaskEnv(gym.Env[np.ndarray, np.ndarray]):
-    """One task of a distribution; ``gymnasium.make(env_id, task=...)`` comes here.
+    """The environment of one task; ``gymnasium.make(env_id, task=...)`` makes it.
 
     The horizon's truncation is its own: no TimeLimit wrapper is needed. Gymnasium shows "human" pictures through its
     HumanRendering wrapper, which needs pygame.
 
     Args:
-        name: Of the distribution.
+        name: Name of the distribution.
         task: Of shape ``task_shape``; the first training task if None.
         render_mode: None or "rgb_array".
-        options: Of the distribution.
+        options: Options of the distribution.
 
     Example:
         >>> import gymnasium as gym
@@ -68,10 +68,10 @@ class TaskEnv(gym.Env[np.ndarray, np.ndarray]):
         return observations[0], float(rewards[0]), bool(terminations[0]), bool(truncations[0]), terms
 
     def render(self) -> UInt8[np.ndarray, "height width 3"] | None:
-        """A picture of the state and the task if ``render_mode`` is "rgb_array"."""
+        """Draw the state and the task if ``render_mode`` is "rgb_array"."""
         pictures = self.copies.render()
         return None if pictures is None else pictures[0]
 
     def close(self) -> None:
-        """Release what rendering holds."""
+        """Release the resources of rendering."""
         self.copies.close()

@@ -19,17 +19,17 @@ Flags = Bool[np.ndarray, " n"]
 
 
 class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """Copies of one environment, copy i under ``tasks[i]``, stepped together without Python per transition.
+    """Environment copies, copy i under ``tasks[i]``, stepped together without Python per transition.
 
     ``step`` returns float32 observations (n, S), float64 rewards (n,), terminations, truncations (the horizon is
     always a truncation) and the named terms of the reward as infos, each with its mask ``_<term>``. The same seed,
     task and actions give the same trajectory bit for bit, whatever the other copies do and however many threads.
 
     Args:
-        distribution: What the tasks belong to.
+        distribution: The family of the tasks.
         tasks: One for each copy, (n, *task_shape).
         num_threads: Threads of the physics; None takes as many CPUs as pay for the number of copies.
-        autoreset_mode: What happens at an episode's end, as Gymnasium defines it. With DISABLED, ended copies must be
+        autoreset_mode: Behaviour at an episode's end, as Gymnasium defines it. With DISABLED, ended copies must be
             reset by ``reset(options={"reset_mask": mask})`` before the next step.
         render_mode: None or "rgb_array".
     """
@@ -64,7 +64,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._observations = np.zeros((self.num_envs, distribution.observation_dim), dtype=np.float32)
         self._started = False
         self.outcomes = np.zeros((self.num_envs, 0))
-        """What the simulation measured of the last step, on which rewards depend; overwritten by the next one."""
+        """Measurements of the last step on which rewards depend ``(n, O)``; overwritten by the next step."""
 
     def _threads_that_pay(self) -> int:
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -76,7 +76,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observations, dict[str, Any]]:
-        """Start new episodes.
+        """Start new episodes in all environment copies, or in some of them.
 
         Args:
             seed: None goes on with each copy's own generator; an int s seeds copy i with s + i; a list seeds each
@@ -160,7 +160,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self._actions
 
     def _restart_at_once(self, ended: Flags, infos: dict[str, Any]) -> dict[str, Any]:
-        """Reset the copies that ended in this step; what they ended with goes into the infos."""
+        """Reset the copies that ended in this step, and keep their last observations and infos under ``final_``."""
         final_observations = np.full(self.num_envs, None, dtype=object)
         for copy in np.flatnonzero(ended).tolist():
             final_observations[copy] = self._observations[copy].copy()
@@ -176,11 +176,11 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         }
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Everything from which the copies go on bit-identically, but for the generators of later resets."""
+        """Return all from which the copies go on bit-identically, but for the generators of later resets."""
         return {"elapsed": self._elapsed.copy(), "over": self._over.copy(), **self._simulation.get_state()}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from what :meth:`get_state` returned, of this or of an equal environment.
+        """Go on from a state that :meth:`get_state` returned, of this or of an equal environment.
 
         Raises:
             ValueError: It is the state of another environment.
@@ -195,13 +195,13 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._started = True
 
     def render(self) -> tuple[UInt8[np.ndarray, "height width 3"], ...] | None:
-        """A picture of each copy if ``render_mode`` is "rgb_array"."""
+        """Draw each copy if ``render_mode`` is "rgb_array"."""
         if self.render_mode is None:
             return None
         return tuple(self._simulation.render(copy) for copy in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Release what rendering holds."""
+        """Release the resources of rendering when Gymnasium closes the environment."""
         self._simulation.close()
 
 

@@ -1,4 +1,4 @@
-"""An actor that is a Gaussian, squashed by tanh into the box of actions."""
+"""An actor that draws Gaussian numbers and squashes them by tanh into the box of actions."""
 
 import math
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from mbml_lightning.nets.mlp import MLP, Initializer, fan_out_uniform
 
 LARGEST_ACTION = 0.999
-"""Magnitude of an action whose density is asked; at 1 the Gaussian's u would be infinite."""
+"""Largest magnitude of an action in a log density; at 1 the Gaussian's u would be infinite."""
 
 
 class GaussianActor(nn.Module):
-    """pi(a | s) = tanh(N(mean(s), std(s)^2)), of s and z for a policy that is told its task.
+    """An actor pi(a | s) = tanh(N(mean(s), std(s)^2)), or pi(a | s, z) if it is told its task.
 
     Args:
         observation_dim: Dimensions of s.
@@ -43,7 +43,7 @@ class GaussianActor(nn.Module):
     def forward(
         self, s: Float[Tensor, "*n S"], z: Float[Tensor, "*n Z"] | None = None
     ) -> tuple[Float[Tensor, "*m A"], Float[Tensor, "*m A"]]:
-        """Mean and log standard deviation before the tanh."""
+        """Return mean and log standard deviation before the tanh."""
         mean, log_std = self.mlp(s if z is None else torch.cat([s, z], -1)).chunk(2, -1)
         return mean, log_std.clamp(*self.LOG_STD)
 
@@ -51,7 +51,7 @@ class GaussianActor(nn.Module):
 def squashed_sample(
     mean: Float[Tensor, "*n A"], log_std: Float[Tensor, "*n A"], noise: Float[Tensor, "*n A"]
 ) -> tuple[Float[Tensor, "*n A"], Float[Tensor, "*n"]]:
-    """Actions tanh(mean + std noise) and their log density, summed over the action's dimensions."""
+    """Return actions tanh(mean + std noise) and their log density, summed over the action's dimensions."""
     u = mean + log_std.exp() * noise
     log_prob = _log_density(u, log_std, noise)
     return torch.tanh(u), log_prob
@@ -60,7 +60,10 @@ def squashed_sample(
 def squashed_log_prob(
     mean: Float[Tensor, "*n A"], log_std: Float[Tensor, "*n A"], actions: Float[Tensor, "*n A"]
 ) -> Float[Tensor, "*n"]:
-    """Log density of given actions, summed over their dimensions; those at the edge of the box count as just inside."""
+    """Return the log density of given actions, summed over their dimensions.
+
+    Actions at the edge of the box, where the density is infinite, count as just inside.
+    """
     u = torch.atanh(actions.clamp(-LARGEST_ACTION, LARGEST_ACTION))
     return _log_density(u, log_std, (u - mean) / log_std.exp())
 
@@ -68,7 +71,7 @@ def squashed_log_prob(
 def _log_density(
     u: Float[Tensor, "*n A"], log_std: Float[Tensor, "*n A"], noise: Float[Tensor, "*n A"]
 ) -> Float[Tensor, "*n"]:
-    """Of tanh(u) where u = mean + std noise."""
+    """Return the log density of tanh(u), where u = mean + std noise."""
     log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     # log(1 - tanh(u)^2), written so that it stays finite where tanh rounds to one
     log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))

@@ -64,7 +64,7 @@ class QFunction(Head):
         z: Float[Tensor, "*n Z"] | None = None,
         member: int | None = None,
     ) -> Float[Tensor, "*m"]:
-        """Return values ``(*members, B)``, or those of one ``member`` of the first stack axis, ``(*members[1:], B)``."""
+        """Return values ``(*members, B)``; those of one ``member`` of the first stack axis, ``(*members[1:], B)``."""
         return self.read(s, a, z, member=member).squeeze(-1)
 
 

@@ -13,14 +13,14 @@ Initializer = Callable[[Tensor, Tensor, bool], None]
 
 
 def fan_in_uniform(weight: Tensor, bias: Tensor, is_output: bool) -> None:
-    """PyTorch's default for linear layers: all of U(+-1/sqrt(in)). BCQ's networks."""
+    """Fill a layer as PyTorch does, weights and biases U(+-1/sqrt(in)); used by BCQ's networks."""
     bound = 1 / math.sqrt(weight.shape[-2])
     nn.init.uniform_(weight, -bound, bound)
     nn.init.uniform_(bias, -bound, bound)
 
 
 def fan_out_uniform(weight: Tensor, bias: Tensor, is_output: bool) -> None:
-    """The official code's: hidden weights U(+-1/sqrt(out)), biases 0.1; output layer U(+-3e-3)."""
+    """Fill a layer as the official code does: hidden weights U(+-1/sqrt(out)), biases 0.1, output layer U(+-3e-3)."""
     if is_output:
         nn.init.uniform_(weight, -3e-3, 3e-3)
         nn.init.uniform_(bias, -3e-3, 3e-3)
@@ -61,7 +61,7 @@ class MLP(nn.Module):
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor], prefix: str = "") -> "MLP":
-        """Rebuild a stack from the weights under ``prefix`` of a checkpoint; their shapes tell its sizes.
+        """Rebuild a stack from the weights under ``prefix`` of a checkpoint, whose shapes tell its sizes.
 
         Raises:
             ValueError: If no such weights are there.
@@ -77,10 +77,10 @@ class MLP(nn.Module):
     def forward(
         self, x: Float[Tensor, "*batch in"], member: int | None = None
     ) -> Float[Tensor, "*members_and_batch out"]:
-        """Outputs of every network, ``(*members, B, out)``.
+        """Apply every network to its inputs, which gives ``(*members, B, out)``.
 
         Args:
-            x: Inputs.
+            x: Inputs, whose leading axes broadcast against ``members``.
             member: Use only the networks at this index of the first stack axis, ``(*members[1:], B, out)``.
         """
         members, weights, biases = self.members, list(self.weights), list(self.biases)
@@ -96,7 +96,7 @@ class MLP(nn.Module):
         return x.view(*leading, *x.shape[1:])
 
     def extra_repr(self) -> str:
-        """Widths and stack, for ``print``."""
+        """Describe widths and stack for ``print``."""
         return f"{' -> '.join(map(str, self.sizes))}, members={self.members}"
 
 

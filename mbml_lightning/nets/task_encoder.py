@@ -38,14 +38,14 @@ class TaskEncoder(nn.Module):
         self.register_buffer("spread", torch.ones(inputs))
 
     def standardise(self, rows: Transitions) -> None:
-        """From now on give every input mean 0 and deviation 1 over ``rows``; constant ones only mean 0."""
+        """Shift and scale inputs from now on to mean 0 and deviation 1 over ``rows``; only shift constant ones."""
         inputs = _columns(rows).flatten(0, -2)
         self.shift.copy_(inputs.mean(0))
         spread = inputs.std(0)
         self.spread.copy_(torch.where(spread > SMALLEST_SPREAD, spread, 1.0))
 
     def forward(self, rows: Transitions) -> Gaussian:
-        """Factors of rows (s, a, s', r) with any leading axes."""
+        """Return the Gaussian factors of rows (s, a, s', r) with any leading axes."""
         mean, spread = self.mlp((_columns(rows) - self.shift) / self.spread).chunk(2, -1)
         return Gaussian(mean, F.softplus(spread).clamp_min(SMALLEST_VARIANCE))
 
@@ -55,7 +55,7 @@ def _columns(rows: Transitions) -> Float[Tensor, "*n D"]:
 
 
 def product(factors: Gaussian, mask: Bool[Tensor, "*n C"] | None = None) -> Gaussian:
-    """The posterior: the normalised product of Gaussian factors ``(*n, C, Z)`` along their rows.
+    """Multiply Gaussian factors ``(*n, C, Z)`` along their rows and normalise: the posterior ``(*n, Z)``.
 
     Args:
         factors: One Gaussian a row; leading axes broadcast against the mask's.
@@ -69,16 +69,16 @@ def product(factors: Gaussian, mask: Bool[Tensor, "*n C"] | None = None) -> Gaus
         >>> product(factors)
         Gaussian(mean=tensor([1.]), variance=tensor([0.5000]))
     """
-    precision = factors.variance.reciprocal()
+    precision = factors.variance.reciprocal()  # (*n, C, Z)
     weighted = precision * factors.mean
     if mask is not None:
         left_out = ~mask.unsqueeze(-1)
         precision, weighted = precision.masked_fill(left_out, 0.0), weighted.masked_fill(left_out, 0.0)
-    precision, weighted = precision.sum(-2), weighted.sum(-2)
-    precision = torch.where(precision > 0, precision, 1.0)
+    precision, weighted = precision.sum(-2), weighted.sum(-2)  # (*n, Z)
+    precision = torch.where(precision > 0, precision, 1.0)  # of an empty product: its mean is then 0 / 1
     return Gaussian(weighted / precision, precision.reciprocal())
 
 
 def sample(posterior: Gaussian) -> Float[Tensor, "*n Z"]:
-    """One reparametrised sample of each posterior."""
+    """Draw one reparametrised sample of each posterior."""
     return posterior.mean + posterior.variance.sqrt() * torch.randn_like(posterior.mean)

@@ -37,5 +37,5 @@ def actor_loss(
     log_std: Float[Tensor, "*n A"],
     weight: float,
 ) -> Float[Tensor, ""]:
-    """Add log pi(a | s) - min(Q1, Q2)(s, a), a reparametrised, and the weighted squares of the Gaussian's parameters."""
+    """Add log pi(a | s) - min(Q1, Q2)(s, a), a reparametrised, and weighted squares of the Gaussian's parameters."""
     return -soft_value(q, log_prob).mean() + weight * (mean.square().mean() + log_std.square().mean())

@@ -1,1 +1,1 @@
-"""How trained networks act: (s, z, noise) -> a, and nothing else."""
+"""Policies: trained networks that turn (s, z, noise) into actions, and nothing else."""

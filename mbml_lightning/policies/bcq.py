@@ -1,4 +1,4 @@
-"""Acting by proposing, perturbing and taking the best (Eq. 1, Figures 3 and 10)."""
+"""BCQ's policy: propose actions, perturb them and take the best (Eq. 1, Figures 3 and 10)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, best_can
 
 @dataclass(frozen=True)
 class BCQPolicy:
-    """BCQ's policy of a stack of tasks, or of all tasks given z.
+    """The policies of a stack of tasks, or one policy of all tasks given z.
 
     Args:
         generator: G, proposes candidate actions.
@@ -39,17 +39,17 @@ class BCQPolicy:
 
     @property
     def noise_dim(self) -> int:
-        """One latent a candidate."""
+        """Standard normal numbers that an action needs: one latent vector for each candidate."""
         return self.candidates * self.generator.latent_dim
 
     def act(
         self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]
     ) -> Float[Tensor, "K B A"]:
-        """The corrected candidate of highest value."""
-        s = observations.repeat_interleave(self.candidates, -2)
+        """Return the corrected candidate of highest value in each state (Eq. 1)."""
+        s = observations.repeat_interleave(self.candidates, -2)  # (K, B M, S): a state's M rows are neighbours
         z = None if z is None else z.repeat_interleave(self.candidates, -2)
-        nu = clipped_noise(noise.reshape(*s.shape[:-1], -1))
+        nu = clipped_noise(noise.reshape(*s.shape[:-1], -1))  # (K, B M, L)
         a = self.generator(s, nu, z)
         a = perturb(a, self.perturbation(s, a, z), self.phi)
-        q = self.q(s, a, z).unflatten(-1, (-1, self.candidates))
+        q = self.q(s, a, z).unflatten(-1, (-1, self.candidates))  # (K, B, M)
         return best_candidate(a.unflatten(-2, (-1, self.candidates)), q)

@@ -1,4 +1,4 @@
-"""Acting with a tanh-Gaussian actor, and acting at random."""
+"""Policies that act with a tanh-Gaussian actor, or at random."""
 
 from dataclasses import dataclass
 
@@ -25,13 +25,13 @@ class GaussianPolicy:
 
     @property
     def noise_dim(self) -> int:
-        """One normal number an action dimension, none to act with the mean."""
+        """Standard normal numbers that an action needs: one for each dimension, none to act with the mean."""
         return 0 if self.deterministic else self.action_dim
 
     def act(
         self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]
     ) -> Float[Tensor, "K B A"]:
-        """The mean or a sample, squashed."""
+        """Return the squashed mean, or a squashed sample."""
         mean, log_std = self.actor(observations, z)
         return torch.tanh(mean) if self.deterministic else squashed_sample(mean, log_std, noise)[0]
 
@@ -48,11 +48,11 @@ class UniformPolicy:
 
     @property
     def noise_dim(self) -> int:
-        """One normal number an action dimension."""
+        """Standard normal numbers that an action needs: one for each dimension."""
         return self.action_dim
 
     def act(
         self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]
     ) -> Float[Tensor, "K B A"]:
-        """The normal's distribution function turns normal noise into uniform actions."""
+        """Turn normal noise into uniform actions by the normal's distribution function."""
         return torch.erf(noise / 2**0.5)
