@@ -51,6 +51,16 @@ envs = gym.make_vec("mbml/AntDir-v0", tasks="test")  # all test tasks side by si
 Where a whole distribution is named, as in `--task.distribution`, options follow its name:
 `AntDir+contact_forces=True`.
 
+**Your own** distribution is a subclass of `mbml_lightning.envs.TaskDistribution` in a module of your own; nothing here
+needs to change. Name its class path wherever a distribution is named, `--task.distribution my_module.MyDistribution`,
+or register it under its `family`: in Python by `mbml_lightning.envs.register(MyDistribution)`, or for every process by
+an entry point in the `pyproject.toml` of your package:
+
+```toml
+[project.entry-points."mbml_lightning.distributions"]
+MyDistribution = "my_module:MyDistribution"
+```
+
 **Pictures** come from `render()` with `render_mode="rgb_array"`. Without a display, start Python with `MUJOCO_GL=egl`
 (a GPU, or Mesa's libEGL) or `MUJOCO_GL=osmesa` (software, libOSMesa). A green ball marks a goal or, two metres ahead,
 a direction; speeds and physical parameters have no marker. Below, each is shown after {steps} random steps in its first

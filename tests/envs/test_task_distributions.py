@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from scipy.stats import kstest
 
 import mbml_lightning.envs
-from mbml_lightning.envs import DISTRIBUTIONS, distribution
+from mbml_lightning.envs import DISTRIBUTIONS, TaskVectorEnv, distribution
 
 OFFICIAL = json.loads((Path(mbml_lightning.envs.__file__).parent / "official_tasks.json").read_text(encoding="utf-8"))
 ARC = 2 * np.pi / 3
@@ -75,6 +76,33 @@ def test_task_sets_are_valid_and_the_callers_own(name):
         np.testing.assert_array_equal(family.validate_tasks(tasks), tasks)
         tasks[:] = 0
         assert family.tasks(split).any()
+
+
+PLANAR = ("AntGoal", "MazeMedium", "PointGoal", "UmazeGoalM")
+
+
+@each_family
+def test_planar_families_observe_the_place_in_which_tasks_are_goals(name):
+    family = distribution(name)
+    assert family.planar == (name in PLANAR)
+    if family.planar:
+        env = TaskVectorEnv(family, family.tasks("train")[:3])
+        env.reset(seed=0)
+        observations, *_ = env.step(np.full((3, family.action_dim), 0.5))
+        np.testing.assert_allclose(observations[:, :2], env.outcomes[:, :2], atol=0.05)  # the ant's lags its state
+        at_goals = np.concatenate([env.tasks, env.outcomes[:, 2:]], axis=1)
+        away = at_goals + np.array([0.1, -0.1, *np.zeros(at_goals.shape[1] - 2)])
+        actions = np.zeros((3, family.action_dim))
+        assert (family.reward(env.tasks, actions, at_goals) > family.reward(env.tasks, actions, away)).all()
+
+
+@each_family
+def test_arguments_of_rewards_are_checked_while_testing(name):
+    family = distribution(name)
+    tasks, outcomes = family.tasks("train")[:1], np.zeros((1, max(family.unobserved_outcomes, 2)))
+    family.reward_terms(tasks, np.zeros((1, family.action_dim)), outcomes)
+    with pytest.raises(TypeCheckError):
+        family.reward_terms(tasks, np.zeros((1, family.action_dim), dtype=int), outcomes)
 
 
 def test_unknown_names_list_the_known_ones():
