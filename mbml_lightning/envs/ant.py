@@ -87,7 +87,7 @@ class AntDirFwdSimulation(AntDirSimulation):
     """The ant of AntDirFwd, whose episode nothing ends."""
 
     def terminated(self, next_observations: Float32[np.ndarray, "n S"]) -> Bool[np.ndarray, " n"]:
-        """End no episode."""
+        """End no episode, whatever the state."""
         return np.zeros(len(self.tasks), dtype=np.bool_)
 
 
@@ -95,7 +95,7 @@ class AntGoalSimulation(AntSimulation):
     """The ant of AntGoal: states begin with x and y, outcomes with the torso's place."""
 
     def positions(self) -> Float64[np.ndarray, "n 15"]:
-        """Return all positions."""
+        """Return all positions, x and y included."""
         return self.qpos
 
     def outcomes(self, next_observations: Float32[np.ndarray, "n S"]) -> Float64[np.ndarray, "n O"]:
