@@ -115,8 +115,7 @@ class BCQNetworks(nn.Module):
 
     def first_q(self, s: Tensor, a: Tensor, z: Tensor | None = None) -> Tensor:
         """Values of the first critic, by which candidates are chosen."""
-        values: Tensor = self.q(s, a, z, member=0)
-        return values
+        return self.q(s, a, z, member=0)
 
     def policy(self) -> BCQPolicy:
         """The policy that proposes candidates, perturbs them, and takes the best by the first critic."""

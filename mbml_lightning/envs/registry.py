@@ -131,9 +131,7 @@ def _register_installed(point: EntryPoint) -> None:
         raise ConfigurationError(f"no task distribution {point.name!r}, entry point {point.value}: {error}") from error
     register(kind)
     if kind.family != point.name:
-        raise ConfigurationError(
-            f"name the entry point {point.name} = {point.value} after the family, {kind.family}"
-        )
+        raise ConfigurationError(f"name the entry point {point.name} = {point.value} after the family, {kind.family}")
 
 
 def every_distribution() -> dict[str, TaskDistribution]:

@@ -17,6 +17,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mbml_lightning import envs
+from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.report import curves as pictures
 from mbml_lightning.report import paths as plane
 from mbml_lightning.report import posteriors as embedding
@@ -26,7 +27,6 @@ from mbml_lightning.report.tables import REWARD_METRICS, Statistics, cells, colu
 from mbml_lightning.results.methods import DESCRIPTIONS
 from mbml_lightning.results.runs import Experiment, Method, Run
 
-PLANAR = ("UmazeGoalM", "MazeMedium", "PointGoal", "AntGoal")
 SPLITS = {"test": "Unseen tasks", "ood": "Tasks out of distribution"}
 
 
@@ -181,9 +181,11 @@ def _adaptation(experiment: Experiment) -> str:
 
 def _geometry(experiment: Experiment) -> tuple[bool, Float[np.ndarray, "W 4"] | None]:
     """Whether the first two observations are a position in the plane, and the walls in it."""
-    family = envs.distribution(experiment.evaluation.distribution) if experiment.evaluation else None
-    planar = family is not None and family.family in PLANAR
-    return planar, getattr(family, "walls", None)
+    try:
+        family = envs.distribution(experiment.evaluation.distribution) if experiment.evaluation else None
+    except ConfigurationError:  # it lives in a user's module, which nothing here has imported
+        family = None
+    return family is not None and family.planar, getattr(family, "walls", None)
 
 
 def _figure(draw: Callable[[], Figure | None], caption: str, source: str) -> str:

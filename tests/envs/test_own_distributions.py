@@ -187,6 +187,8 @@ def test_a_run_by_class_path_is_evaluated_again_from_its_configuration(module, t
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     assert config["model"]["init_args"]["distribution"] == "own_module.Line+speed=0.5"
     envs.DISTRIBUTIONS.pop("Line")  # as in a process of its own
+    main(["report", str(tmp_path)])
+    assert (tmp_path / "report.html").is_file() and "Line" not in envs.DISTRIBUTIONS
     again = f"--evaluation.folder={tmp_path / 'again'}"
     main(["validate", "-c", str(run / "config.yaml"), "--ckpt_path", str(run / "last.ckpt"), again])
     evaluated = Evaluation.load(tmp_path / "again/evaluation.json")
