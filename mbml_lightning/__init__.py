@@ -17,7 +17,7 @@ def load(
 ) -> "mbml_lightning.evaluation.agent.Agent":
     """Load the policy of a finished run, ready to act in one environment and to infer its task.
 
-    A task distribution in a module of your own must be imported before.
+    A task distribution of your own must be known by its name before, see `mbml_lightning.envs.register`.
 
     Args:
         run: Folder of the run, which holds ``last.ckpt``.
@@ -25,9 +25,11 @@ def load(
         seed: Seed of the actions' and task identities' random numbers.
 
     Raises:
+        ConfigurationError: If this process knows no distribution of its name.
         CheckpointError: If there is no such checkpoint, it is damaged, or its method is another or infers no task.
     """
     from mbml_lightning import algorithms
+    from mbml_lightning.envs import recorded_distribution
     from mbml_lightning.errors import CheckpointError
     from mbml_lightning.evaluation.agent import Agent
     from mbml_lightning.files.checkpoints import CHECKPOINT_KEY, check_made_by, read_checkpoint
@@ -39,8 +41,8 @@ def load(
         raise CheckpointError(f"{checkpoint['path']}: {name} is no method of this package: pass its class as `method`")
     check_made_by(checkpoint, method=made.__name__)
     arguments = {key: value for key, value in checkpoint["hyper_parameters"].items() if not key.startswith("_")}
-    # By its name, not by the path of a class, so that nothing is imported because a file says so.
-    trained = made(**arguments | {"distribution": checkpoint[CHECKPOINT_KEY]["distribution"]})
+    family = recorded_distribution(checkpoint[CHECKPOINT_KEY]["distribution"])  # not by the path of a class
+    trained = made(**arguments | {"distribution": family.name})
     if trained.encoder is None:
         raise CheckpointError(f"{checkpoint['path']}: {name} infers no task: load a run of a method that does")
     weights = checkpoint["state_dict"].items()  # hooks only train; what they own is not needed to act

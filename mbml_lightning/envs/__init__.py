@@ -12,6 +12,7 @@ from mbml_lightning.envs.registry import (
     distribution,
     every_distribution,
     make_vec_env,
+    recorded_distribution,
     register,
     register_ids_of_packages,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "distribution",
     "every_distribution",
     "make_vec_env",
+    "recorded_distribution",
     "register",
 ]
 

@@ -99,6 +99,17 @@ def distribution(name: str, **options: Any) -> TaskDistribution:
     return _with_options(type(default), tuple(sorted(given.items()))) if given else default
 
 
+def recorded_distribution(name: str) -> TaskDistribution:
+    """Find the task distribution that a file of a run names, without importing a module because a file says so.
+
+    Raises:
+        ConfigurationError: This process knows none of that name.
+    """
+    if "." in name.partition("+")[0]:
+        raise ConfigurationError(f"no task distribution {name!r}: a file names a family, not the path of a class")
+    return distribution(name)
+
+
 def _find(name: str) -> TaskDistribution:
     """Find a distribution by the name of its family or the path of its class, with default options."""
     if "." in name:

@@ -182,7 +182,7 @@ def _adaptation(experiment: Experiment) -> str:
 def _geometry(experiment: Experiment) -> tuple[bool, Float[np.ndarray, "W 4"] | None]:
     """Whether the first two observations are a position in the plane, and the walls in it."""
     try:
-        family = envs.distribution(experiment.evaluation.distribution) if experiment.evaluation else None
+        family = envs.recorded_distribution(experiment.evaluation.distribution) if experiment.evaluation else None
     except ConfigurationError:  # it lives in a user's module, which nothing here has imported
         family = None
     return family is not None and family.planar, getattr(family, "walls", None)

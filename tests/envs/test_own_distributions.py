@@ -179,6 +179,13 @@ def test_a_class_that_is_no_distribution_is_rejected_in_one_line(module, path, m
     assert type(envs.distribution("AntDir")).__module__ == "mbml_lightning.envs.ant"
 
 
+def test_a_file_of_a_run_makes_nothing_be_imported(module):
+    with pytest.raises(ConfigurationError, match=r"^no task distribution 'own_module.Line\+speed=0.5': a file names a"):
+        envs.recorded_distribution("own_module.Line+speed=0.5")
+    assert module not in sys.modules
+    assert envs.recorded_distribution("HopperParam+limit=1.5") == envs.distribution("HopperParam", limit=1.5)
+
+
 def test_a_run_by_class_path_is_evaluated_again_from_its_configuration(module, tmp_path, capsys):
     main(command("sac", tmp_path, "--task.distribution=own_module.Line+speed=0.5", "--evaluation.trials=1"))
     run = tmp_path / "sac/seed-0"
