@@ -133,7 +133,11 @@ class SAC(PerTask):
     def collect(self, steps: int) -> list[float]:
         """Take ``steps`` environment steps of every task with samples from the actors; returns of ended episodes."""
         torch.manual_seed(seed_of(self.seed, self.split, self.rows.count, "collect", bits=56))
-        return self.data.collect(GaussianPolicy(self.actor, self.family.action_dim), steps)
+        return self.data.collect(self.behaviour(), steps)
+
+    def behaviour(self) -> GaussianPolicy:
+        """The policies that collect: they sample from the actors."""
+        return GaussianPolicy(self.actor, self.family.action_dim)
 
     def on_fit_end(self) -> None:
         """Write the store once all steps are taken; Lightning calls this when training ends, also early."""
