@@ -20,6 +20,8 @@ import mbml_lightning.algorithms
 import mbml_lightning.data.relabelling
 import mbml_lightning.objectives.focal
 import mbml_lightning.objectives.hard_mining
+import mbml_lightning.objectives.reconstruction
+import mbml_lightning.objectives.task_classifier
 import mbml_lightning.objectives.triplet  # noqa: F401
 from mbml_lightning.algorithms.random import Random
 from mbml_lightning.algorithms.sac import SAC
