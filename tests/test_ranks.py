@@ -22,7 +22,7 @@ from mbml_lightning.training.evaluation import OnlineEvaluation
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 APART = ["sac", "bcq", "reward_ensemble", "next_state_ensemble"]
-TOGETHER = ["mbml", *BASELINES]
+TOGETHER = ["mbml", *BASELINES, "unicorn_ss"]  # the last has a hook with networks
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=10", "--evaluation.trials=2"]
 
 

@@ -26,6 +26,8 @@ COLOURS = {
     "margin_4": "#c77a9b",
     "margin_8": "#6f78c9",
     "focal": "#e05fb0",
+    "unicorn_sup": "#7a8f2a",
+    "unicorn_ss": "#5c63d6",
     "multi_task_bc": "#4f9a3c",
 } | dict.fromkeys(REFERENCES, "#7d8794")
 SPARE = ("#1b9e77", "#b15bc2", "#bd9b00", "#d1495b")

@@ -9,6 +9,8 @@ from mbml_lightning.algorithms import PEARL, ContextualBCQ, MultiTaskBC
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm
 from mbml_lightning.objectives.hard_mining import HardMiningTriplet
 from mbml_lightning.objectives.hooks import StepHook
+from mbml_lightning.objectives.reconstruction import Reconstruction
+from mbml_lightning.objectives.task_classifier import TaskClassifier
 from mbml_lightning.objectives.triplet import RelabelledTriplet
 from mbml_lightning.types import TaskBatch, Transitions
 
@@ -111,6 +113,34 @@ def test_hooks_teach_the_encoder_and_their_own_parameters(make, batch, monkeypat
     model.update(data)
     gradient = -2 * (means.sum(0) + 1)  # of a first step of Adam, only the sign counts
     torch.testing.assert_close(model.hooks["pull"].target.data, -1e-2 * gradient.sign(), rtol=1e-5, atol=0)
+
+
+@every_method
+def test_networks_of_hooks_learn_by_their_own_losses_in_the_methods_optimiser(make, batch, monkeypatch, method) -> None:
+    hooks = {"classifier": TaskClassifier((8,)), "model": Reconstruction("squared", (8,))}
+    model = make(method, **SETTINGS[method], **COMMON, lr=1e-2, hooks=hooks)
+    data, decoders = batch(K, B, C), model.hooks["model"].decoders
+    owners = {
+        "classifier_loss": model.hooks["classifier"],
+        "model_reward_loss": decoders["reward"],
+        "model_next_state_loss": decoders["next_state"],
+    }
+    torch.manual_seed(1)
+    with monkeypatch.context() as patch:
+        losses = undescended(model, data, patch)
+    expected: dict[nn.Parameter, Tensor] = {}
+    for name, owner in owners.items():
+        assert learners(model, losses[name]) == {"encoder", "hooks"}
+        for parameter in model.hooks.parameters():
+            (g,) = torch.autograd.grad(losses[name], parameter, retain_graph=True, allow_unused=True)
+            assert (g is not None) == any(parameter is own for own in owner.parameters())
+            if g is not None:
+                expected[parameter] = parameter.detach() - 1e-2 * g / (g.abs() + 1e-8)  # Adam's first step
+    torch.manual_seed(1)
+    assert owners.keys() < model.update(data).keys()
+    assert expected.keys() == set(model.hooks.parameters())
+    for parameter, value in expected.items():
+        torch.testing.assert_close(parameter.data, value)
 
 
 # Several contexts a task ----------------------------------------------------------------------------------------

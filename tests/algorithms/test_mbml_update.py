@@ -21,6 +21,8 @@ from mbml_lightning.files.checkpoints import seal
 from mbml_lightning.files.writing import content_hash
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.objectives import triplet
+from mbml_lightning.objectives.reconstruction import Reconstruction
+from mbml_lightning.objectives.task_classifier import TaskClassifier
 from mbml_lightning.objectives.triplet import RelabelledTriplet
 from mbml_lightning.types import Gaussian, TaskBatch, Transitions
 
@@ -387,6 +389,19 @@ def test_teachers_and_ensemble_never_change(student, teachers, batch) -> None:
     optimised = {id(p) for group in model.optimizer_list()[0].param_groups for p in group["params"]}
     assert optimised == {id(p) for p in model.parameters()}
     assert not optimised & {id(p) for p in frozen}
+
+
+def test_networks_of_hooks_learn_with_the_students_and_teachers_do_not(student, teachers, batch) -> None:
+    hooks = {"classifier": TaskClassifier((8,)), "reconstruction": Reconstruction(hidden=(8,))}
+    model, before = student(hooks=hooks), [p.clone() for p in teachers.parameters()]
+    networks = [p.detach().clone() for p in model.hooks.parameters()]
+    step = model.infer(data := batch(K, B, C), None)
+    for loss in model.encoder_losses(step).values():
+        assert learners(model, loss) == {"encoder"}
+    names = {"classifier_loss", "reconstruction_reward_loss", "reconstruction_next_state_loss"}
+    assert names < model.update(data).keys()
+    assert all(not torch.equal(p, old) for p, old in zip(model.hooks.parameters(), networks, strict=True))
+    assert all(torch.equal(p, old) and p.grad is None for p, old in zip(teachers.parameters(), before, strict=True))
 
 
 def test_hooks_with_parameters_learn_too(student, batch) -> None:

@@ -1,5 +1,6 @@
 """What every method that acts keeps to, through the commands that a user gives, and on every distribution."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,14 @@ def test_an_ablation_goes_on_as_if_it_had_not_stopped(runs, experiment, tmp_path
     whole, resumed = weights(runs(name)), weights(tmp_path)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(weight, resumed[key]) for key, weight in whole.items())
+
+
+def test_a_hook_leaves_its_weights_in_the_checkpoint_and_its_losses_in_the_log(runs) -> None:
+    run, terms = runs("unicorn_ss"), ("reward", "next_state")
+    weights = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+    assert {f"hooks.reconstruction.decoders.{term}.weights.0" for term in terms} < weights.keys()
+    logged = {name for line in (run / "metrics.jsonl").read_text().splitlines() for name in json.loads(line)}
+    assert {"train/focal_loss", *(f"train/reconstruction_{term}_loss" for term in terms)} < logged
 
 
 # On every distribution ------------------------------------------------------------------------------------------

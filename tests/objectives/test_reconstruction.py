@@ -109,7 +109,7 @@ NOISE = 0.2
 
 
 def two_tasks(rows: int = 64) -> Transitions:
-    """Equal (s, a) of both tasks, of which one has r = x + noise and s' = s + a, the other r = -x + noise, s' = s - a."""
+    """Equal (s, a) of both tasks; r = x and s' = s + a in one, r = -x and s' = s - a in the other, and noise."""
     t, sign = transitions(1, rows, s=S, a=A).map(lambda x: x.expand(2, *x.shape[1:])), torch.tensor([[1.0], [-1.0]])
     s = t.observations.abs()
     rewards = sign * s[..., 0] + NOISE * torch.randn(2, rows)
