@@ -17,20 +17,20 @@ LOWEST_LOG_VARIANCE = -10.0
 
 
 def squared_error(prediction: Float[Tensor, "*n D"], target: Float[Tensor, "*n D"]) -> Float[Tensor, ""]:
-    """Mean over rows and dimensions of (target - prediction)^2."""
+    """Average (target - prediction)^2 over rows and dimensions."""
     return (target - prediction).square().mean()
 
 
 def gaussian_nll(
     mean: Float[Tensor, "*n D"], log_variance: Float[Tensor, "*n D"], target: Float[Tensor, "*n D"]
 ) -> Float[Tensor, ""]:
-    """Mean over rows and dimensions of -log N(target; mean, exp(log_variance))."""
+    """Average -log N(target; mean, exp(log_variance)) over rows and dimensions."""
     scaled = (target - mean).square() * (-log_variance).exp()
     return 0.5 * (scaled + log_variance + math.log(2 * math.pi)).mean()
 
 
 def predicted_nll(prediction: Float[Tensor, "*n D2"], target: Float[Tensor, "*n D"]) -> Float[Tensor, ""]:
-    """Negative log-likelihood of targets where the mean and the log variance of each are predicted side by side."""
+    """Average the negative log-likelihood of targets whose means and log variances are predicted side by side."""
     mean, spread = prediction.chunk(2, -1)
     return gaussian_nll(mean, LOWEST_LOG_VARIANCE + F.softplus(spread - LOWEST_LOG_VARIANCE), target)
 

@@ -12,7 +12,7 @@ from mbml_lightning.objectives.hooks import ContextStep, StepHook
 
 
 def task_cross_entropy(logits: Float[Tensor, "K K"]) -> Float[Tensor, ""]:
-    """Mean over tasks of -log p(i | z_i), where row i holds the logits of z_i."""
+    """Average -log p(i | z_i) over tasks; row i holds the logits of z_i."""
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
