@@ -7,6 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from mbml_lightning.data.relabelling import Relabelled, Relabeller, under_every_task
+from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.task_encoder import TaskEncoder, product, sample
 from mbml_lightning.objectives.divergence import kl_to_prior
 from mbml_lightning.objectives.hooks import ContextStep, StepHook, hook_losses
@@ -111,11 +112,19 @@ class ContextualAlgorithm(Algorithm):
         rows = (torch.cat(x, 1).unflatten(1, (-1, self.context_size)) for x in zip(own, others, strict=True))
         return product(Gaussian(*rows))
 
-    def encoder_losses(self, step: ContextStep) -> dict[str, Tensor]:
-        """Losses of the encoder beside the method's own: beta KL(q || N(0, I)) (Eq. 3), and those of the hooks."""
+    def with_encoder_losses(self, losses: dict[str, Tensor], step: ContextStep) -> dict[str, Tensor]:
+        """Add beta KL(q || N(0, I)) (Eq. 3) and the losses of the hooks to the method's own losses.
+
+        Raises:
+            ConfigurationError: If a hook's loss has the name of another one.
+        """
         divergence = kl_to_prior(step.posterior)
-        losses = {"kl_loss": self.kl_weight * (divergence.mean() if self.kl_mean_over_tasks else divergence.sum())}
-        return losses | hook_losses(self.hooks, step)
+        kl = self.kl_weight * (divergence.mean() if self.kl_mean_over_tasks else divergence.sum())
+        losses, more = losses | {"kl_loss": kl}, hook_losses(self.hooks, step)
+        if taken := losses.keys() & more.keys():
+            name = min(taken)
+            raise ConfigurationError(f"model.hooks: {name} is a loss of {type(self).__name__} itself: rename the hook")
+        return losses | more
 
     def logged(self, losses: dict[str, Tensor], step: ContextStep) -> dict[str, Tensor]:
         """Losses of an update, and the share of relabelled rows that were trusted."""

@@ -71,7 +71,7 @@ class ContextualBCQ(ContextualAlgorithm):
         fixed_z = z.detach()
         losses = {"vae_loss": nets.vae_loss(t, self.randn, fixed_z)}
         self.step(vae, losses["vae_loss"])
-        inference = {"q_loss": nets.q_loss(t, self.randn, z)} | self.encoder_losses(step)
+        inference = self.with_encoder_losses({"q_loss": nets.q_loss(t, self.randn, z)}, step)
         summed = total(inference)
         self.step(q, summed + nets.vae_loss(t, self.randn, z) if self.vae_trains_encoder else summed)
         losses |= inference | {"perturbation_loss": nets.perturbation_loss(t, self.randn, fixed_z)}

@@ -87,7 +87,7 @@ class MBML(ContextualAlgorithm):
         relabelled = self.relabel(batch)  # lines 4 and 5: c_{j->i}, by the reward ensemble of task i (Algorithm 3)
         step = self.infer(batch, relabelled)  # lines 6 and 11 to 13: z_i ~ q(z | {c_i, c~_i})
         losses = self.distil(batch.transitions, step)  # lines 15 to 17: L_Q, L_G, L_xi (Eq. 3 to 5)
-        losses |= self.encoder_losses(step)  # lines 7 to 10: the triplet is a hook (Eq. 8 and 9); beta KL (Eq. 3)
+        losses = self.with_encoder_losses(losses, step)  # lines 7 to 10: triplet hook (Eq. 8 and 9); KL (Eq. 3)
         self.step(self.optimizer_list()[0], total(losses))
         return self.logged(losses, step)
 

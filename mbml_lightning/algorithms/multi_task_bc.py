@@ -45,7 +45,8 @@ class MultiTaskBC(ContextualAlgorithm):
         step = self.infer(batch, self.relabel(batch))
         t, z = batch.transitions, step.z_of_rows(batch.transitions.rewards.shape[1])
         mean, log_std = self.actor(t.observations, z)
-        losses = {"actor_loss": -squashed_log_prob(mean, log_std, t.actions).mean()} | self.encoder_losses(step)
+        losses = {"actor_loss": -squashed_log_prob(mean, log_std, t.actions).mean()}
+        losses = self.with_encoder_losses(losses, step)
         self.step(self.optimizer_list()[0], total(losses))
         return self.logged(losses, step)
 

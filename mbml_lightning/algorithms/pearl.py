@@ -70,7 +70,7 @@ class PEARL(ContextualAlgorithm):
         fixed_z = z.detach()
         mean, log_std = self.actor(t.observations, fixed_z)
         a, log_prob = squashed_sample(mean, log_std, self.randn(*mean.shape))
-        losses = {"q_loss": self.q_loss(t, z)} | self.encoder_losses(step)
+        losses = self.with_encoder_losses({"q_loss": self.q_loss(t, z)}, step)
         self.step(q, total(losses))
         q_new = self.q(t.observations, a, fixed_z)
         value = loss.soft_value(q_new, log_prob).detach()

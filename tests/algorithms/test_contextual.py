@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mbml_lightning.algorithms import PEARL, ContextualBCQ, MultiTaskBC
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm
+from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.objectives.hard_mining import HardMiningTriplet
 from mbml_lightning.objectives.hooks import StepHook
 from mbml_lightning.objectives.reconstruction import Reconstruction
@@ -141,6 +142,13 @@ def test_networks_of_hooks_learn_by_their_own_losses_in_the_methods_optimiser(ma
     assert expected.keys() == set(model.hooks.parameters())
     for parameter, value in expected.items():
         torch.testing.assert_close(parameter.data, value)
+
+
+@every_method
+def test_a_hook_with_the_name_of_another_loss_is_refused(make, batch, method) -> None:
+    model = make(method, **SETTINGS[method], **COMMON, hooks={"kl": Pull()})
+    with pytest.raises(ConfigurationError, match=r"model\.hooks: kl_loss is a loss of .* rename the hook"):
+        model.update(batch(K, B, C))
 
 
 # Several contexts a task ----------------------------------------------------------------------------------------
