@@ -175,6 +175,9 @@ class RelabellingErrors(Metric):
         return found
 
 
-def _rows_at(axis: int, state: list[Tensor]) -> Tensor:
-    """Join the rows of all updates and move them from the first axis, where states have them, to their own."""
+def _rows_at(axis: int, state: list[Tensor] | Tensor) -> Tensor:
+    """Join the rows of all updates and move them from the first axis, where states have them, to their own.
+
+    After torchmetrics has gathered the ranks' states, they are joined already.
+    """
     return dim_zero_cat(state).movedim(0, axis).contiguous()
