@@ -1,7 +1,7 @@
 """The scores of the package as torchmetrics: updated batch by batch, reset, moved, and shared between ranks.
 
 ``compute`` gathers the states of all ranks when torch.distributed runs, as torchmetrics do; pass
-``sync_on_compute=False`` where every rank holds everything already.
+``sync_on_compute=False`` where every rank holds everything already. To gather, every rank needs one update at least.
 """
 
 from typing import Any
@@ -66,7 +66,7 @@ class CountedReturn(Metric):
 
 
 class RewardReading(Metric):
-    r"""Whether an encoder reads rewards, from contexts whose rewards were swapped: see `evaluation.sensitivity`.
+    r"""Measures of whether an encoder reads rewards, from contexts with swapped rewards: see `evaluation.sensitivity`.
 
     ``compute`` returns ``reward_sensitivity``,
     :math:`\sum_{i \ne j} KL(q(c_{j \to i}) \| q(c_j)) / \sum_{i \ne j} KL(q(c_i) \| q(c_j))`, and ``rewards_followed``,
