@@ -106,7 +106,9 @@ def adapt(
 
     Example:
         >>> from mbml_lightning.envs import distribution
+        >>> from mbml_lightning.evaluation.adaptation import adapt
         >>> from mbml_lightning.policies.gaussian import UniformPolicy
+        >>> from mbml_lightning.seeds import EpisodeSeeds
         >>> family, seeds = distribution("PointGoal"), EpisodeSeeds(0, "test", range(4), range(2))
         >>> adapt(UniformPolicy(family.action_dim), None, family, seeds, episodes=3).returns.shape
         (4, 2, 3)

@@ -139,6 +139,7 @@ def find_protocol(choice: str | ContextProtocol) -> ContextProtocol:
         ConfigurationError: There is none of that name and no such class, or its own name cannot be used.
 
     Example:
+        >>> from mbml_lightning.evaluation.contexts import find_protocol
         >>> find_protocol("offline-own").actors({"test": 4})
         {'test': 4}
     """

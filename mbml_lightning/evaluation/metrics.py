@@ -28,6 +28,8 @@ class CountedReturn(Metric):
         kwargs: Those of `torchmetrics.Metric`.
 
     Example:
+        >>> import torch
+        >>> from mbml_lightning.evaluation.metrics import CountedReturn
         >>> returns = torch.tensor([[[0.0, 4.0, 6.0]], [[0.0, 1.0, 3.0]]], dtype=torch.float64)
         >>> metric = CountedReturn(uncounted=1)
         >>> metric.update(returns)  # 2 tasks, 1 trial, 3 episodes
@@ -76,6 +78,9 @@ class RewardReading(Metric):
         kwargs: Those of `torchmetrics.Metric`.
 
     Example:
+        >>> import torch
+        >>> from mbml_lightning.evaluation.metrics import RewardReading
+        >>> from mbml_lightning.types import Gaussian
         >>> own = Gaussian(torch.tensor([[[0.0]], [[2.0]]]), torch.ones(2, 1, 1))  # 2 tasks, 1 context, 1 dimension
         >>> swapped = Gaussian(own.mean.unsqueeze(1).expand(2, 2, 1, 1), torch.ones(2, 2, 1, 1))  # only rewards count
         >>> metric = RewardReading()
@@ -132,6 +137,8 @@ class RelabellingErrors(Metric):
         kwargs: Those of `torchmetrics.Metric`.
 
     Example:
+        >>> import torch
+        >>> from mbml_lightning.evaluation.metrics import RelabellingErrors
         >>> predictions = torch.tensor([0.0, 2.0]).view(2, 1, 1, 1).expand(2, 2, 2, 3)  # 2 members, 2 tasks, 3 rows
         >>> metric = RelabellingErrors()
         >>> metric.update(predictions, truth=torch.full((2, 2, 3), 1.5))

@@ -47,7 +47,9 @@ def collect(
 
     Example:
         >>> from mbml_lightning.envs import distribution
+        >>> from mbml_lightning.evaluation.rollouts import collect
         >>> from mbml_lightning.policies.gaussian import UniformPolicy
+        >>> from mbml_lightning.seeds import EpisodeSeeds
         >>> family, seeds = distribution("PointGoal"), EpisodeSeeds(0, "train", range(5), range(3))
         >>> (episode,) = collect(UniformPolicy(family.action_dim), family, seeds)
         >>> episode.transitions.rewards.shape  # 5 tasks, 3 trials each, 20 steps

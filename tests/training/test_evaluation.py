@@ -20,6 +20,7 @@ from mbml_lightning.evaluation.trials import merge
 from mbml_lightning.files.checkpoints import seal
 from mbml_lightning.files.evaluation import Evaluation, file_name, load_trajectories
 from mbml_lightning.training.evaluation import OnlineEvaluation
+from mbml_lightning.training.per_task import PerTask
 
 SMALL = dict(hidden=[4], vae_hidden=[4])
 NAMES = [protocol.name for protocol in PROTOCOLS]
@@ -31,7 +32,7 @@ NAMES = [protocol.name for protocol in PROTOCOLS]
 def test_chunks_cover_every_pair_once(trials, copies, method):
     evaluator = OnlineEvaluation("nowhere", copies=copies).evaluator
     pairs = [(c.split, k, b) for c in evaluator.chunks(method, trials) for k in c.tasks for b in c.trials]
-    tasks = {"train": range(5)} if method.stacked else {"train": range(5), "test": range(4)}
+    tasks = {"train": range(5)} if isinstance(method, PerTask) else {"train": range(5), "test": range(4)}
     assert sorted(pairs) == sorted((split, k, b) for split in tasks for k in tasks[split] for b in range(trials))
 
 
