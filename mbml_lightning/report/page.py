@@ -21,9 +21,8 @@ from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.report import curves as pictures
 from mbml_lightning.report import paths as plane
 from mbml_lightning.report import posteriors as embedding
-from mbml_lightning.report import protocols
 from mbml_lightning.report.style import DARK, LIGHT, theme
-from mbml_lightning.report.tables import REWARD_METRICS, Statistics, cells, columns
+from mbml_lightning.report.tables import REWARD_METRICS, Statistics, cells, columns, protocol_rows, protocols_of
 from mbml_lightning.results.methods import DESCRIPTIONS
 from mbml_lightning.results.runs import Experiment, Method, Run
 
@@ -108,15 +107,15 @@ def _statistics(first: Method, rows: Sequence[Statistics]) -> str:
 
 def _contexts(methods: Sequence[Method]) -> str:
     """Scores under the context protocols, a table a split."""
-    html = ""
+    html, protocols = "", protocols_of(methods)
     for split, name in SPLITS.items():
-        if rows := protocols.protocol_rows(methods, split):
-            table = _table([name, *protocols.HEADER[1:]], rows, [""] * len(rows))
+        if rows := protocol_rows(methods, split):
+            table = _table([name, *protocols], rows, [""] * len(rows))
             html += f'<div class="wide">{table}</div>'
     if not html:
         return ""
     note = "How the task becomes known; mean return of the counted episodes and its 95% interval."
-    return f'<h2>Context protocols</h2><p class="soft">{note}</p>{html}{_terms(protocols.SENTENCES)}'
+    return f'<h2>Context protocols</h2><p class="soft">{note}</p>{html}{_terms(protocols)}'
 
 
 def _rewards(methods: Sequence[Method]) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from mbml_lightning.evaluation.contexts import PROTOCOLS
 from mbml_lightning.results.runs import Method
 from mbml_lightning.results.scores import Learning, Trailing, chosen, learning, paper_statistic
 from mbml_lightning.results.statistics import Estimate, improvement, interval, interval_text, iqm, mean, mean_interval
@@ -77,6 +78,20 @@ def cells(row: Statistics) -> list[str]:
     shown = [interval_text(of.get(name)) for name in before] + [paper, *rewards]
     better = interval_text(of.get("probability_of_improvement"), digits=2)
     return [row.method.label, *shown, interval_text(of.get("difference")), better]
+
+
+def protocols_of(methods: Sequence[Method]) -> dict[str, str]:
+    """Names and sentences of the context protocols, those of the package first, then others that were evaluated."""
+    known = {protocol.name: protocol.sentence for protocol in PROTOCOLS}
+    found = {name for method in methods for run in method.runs for name in run.protocols}
+    return known | dict.fromkeys(sorted(found - known.keys()), "a protocol that this package does not know.")
+
+
+def protocol_rows(methods: Sequence[Method], split: str) -> list[list[str]]:
+    """Mean return and interval of every method that adapts, under every protocol; none without the split."""
+    shown, names = [method for method in methods if not method.is_reference], protocols_of(methods)
+    table = [[m.label, *(interval_text(m.estimate(split, protocol=name)) for name in names)] for m in shown]
+    return [row for row in table if set(row[1:]) != {"-"}]
 
 
 def statistics_csv(rows: Sequence[Statistics]) -> str:

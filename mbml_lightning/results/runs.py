@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from mbml_lightning.errors import ResultsError
-from mbml_lightning.files.evaluation import PROTOCOLS, Evaluation, file_name, load_trajectories
+from mbml_lightning.files.evaluation import PAPER_PROTOCOL, Evaluation, file_name, load_trajectories, protocols_in
 from mbml_lightning.files.log import Metrics
 from mbml_lightning.files.posteriors import Means, load_posteriors
 from mbml_lightning.results.methods import LABELS, NOT_ACTING, REFERENCES, place
@@ -77,20 +77,20 @@ class Method:
     @property
     def evaluations(self) -> list[Evaluation]:
         """Of the finished runs, under the paper's protocol."""
-        return self.under(PROTOCOLS[0])
+        return self.under(PAPER_PROTOCOL)
 
     def under(self, protocol: str) -> list[Evaluation]:
         """Evaluations under a context protocol."""
-        found = (run.evaluation if protocol == PROTOCOLS[0] else run.protocols.get(protocol) for run in self.runs)
+        found = (run.evaluation if protocol == PAPER_PROTOCOL else run.protocols.get(protocol) for run in self.runs)
         return [evaluation for evaluation in found if evaluation]
 
-    def scores(self, split: str, protocol: str = PROTOCOLS[0]) -> Float64[np.ndarray, "seeds tasks"] | None:
+    def scores(self, split: str, protocol: str = PAPER_PROTOCOL) -> Float64[np.ndarray, "seeds tasks"] | None:
         """Counted return of every seed and task, mean over trials; None where the split was not evaluated."""
         evaluations = [e for e in self.under(protocol) if split in e.splits]
         scores = [counted_return(e.splits[split].returns, e.uncounted).mean(1) for e in evaluations]
         return np.stack(scores) if scores else None
 
-    def estimate(self, split: str, statistic: Statistic = mean, protocol: str = PROTOCOLS[0]) -> Estimate | None:
+    def estimate(self, split: str, statistic: Statistic = mean, protocol: str = PAPER_PROTOCOL) -> Estimate | None:
         """A statistic of ``scores`` with its interval."""
         scores = self.scores(split, protocol)
         return None if scores is None else interval(scores, statistic)
@@ -173,7 +173,7 @@ def read_run(folder: Path, problems: list[str]) -> Run:
     if evaluation:
         trajectories = read("trajectories.npz", lambda file: load_trajectories(file, evaluation), {})
     protocols = {}
-    for protocol in PROTOCOLS[1:]:
+    for protocol in protocols_in(folder):
         other = read(file_name("evaluation.json", protocol), Evaluation.load, None)
         if other and other.protocol != protocol:
             name = folder / file_name("evaluation.json", protocol)
