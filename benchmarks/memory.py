@@ -15,7 +15,7 @@ from benchmarks.learners import load_scale, make
 from benchmarks.measuring import publish
 from mbml_lightning import envs
 from mbml_lightning.algorithms import MBML
-from mbml_lightning.cli.main import quieten
+from mbml_lightning.cli.run import quieten
 from mbml_lightning.data.relabelling import EnsembleRelabeller
 
 MB = 2**20

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.learners import STUDENTS, attach, load_scale, students, synthetic_rows
 from benchmarks.measuring import Rows, alternate, gflop, publish, speed_up, spread, threads
-from mbml_lightning.cli.main import quieten
+from mbml_lightning.cli.run import quieten
 
 
 def measure(scale_name: str, options: argparse.Namespace) -> Rows:

@@ -15,7 +15,7 @@ from benchmarks.learners import PHASES, Learner, load_scale, make
 from benchmarks.matrix_products import describe, product_rates
 from benchmarks.measuring import DEFAULT, SETTINGS, Rows, alternate, gflop, publish, speed_up, spread, threads, under
 from benchmarks.references import REFERENCES
-from mbml_lightning.cli.main import quieten
+from mbml_lightning.cli.run import quieten
 
 OUR_AIMS = {
     "medium": {"sac": 2.5, "bcq": 1.9, "ensemble": 5, "mbml": 2},

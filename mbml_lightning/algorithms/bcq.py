@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from mbml_lightning.arguments import PositiveFloat, PositiveInt, Seed, UnitInterval
 from mbml_lightning.nets.heads import (
     CandidateEncoder,
     CandidateGenerator,
@@ -144,18 +145,18 @@ class BCQ(PerTask):
     def __init__(
         self,
         distribution: str,
-        num_tasks: int | None = None,
-        hidden: Sequence[int] = (400, 300),
-        vae_hidden: Sequence[int] = (750, 750),
-        lr: float = 3e-4,
-        batch_size: int = 100,
-        discount: float = 0.99,
-        tau: float = 0.005,
-        soft_min: float = 0.75,
-        phi: float = 0.05,
-        candidates: int = 10,
-        updates_per_block: int = 50,
-        seed: int = 0,
+        num_tasks: PositiveInt | None = None,
+        hidden: Sequence[PositiveInt] = (400, 300),
+        vae_hidden: Sequence[PositiveInt] = (750, 750),
+        lr: PositiveFloat = 3e-4,
+        batch_size: PositiveInt = 100,
+        discount: UnitInterval = 0.99,
+        tau: UnitInterval = 0.005,
+        soft_min: UnitInterval = 0.75,
+        phi: UnitInterval = 0.05,
+        candidates: PositiveInt = 10,
+        updates_per_block: PositiveInt = 50,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(distribution, num_tasks, updates_per_block, seed)
         self.save_hyperparameters()

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from mbml_lightning.arguments import NonNegativeFloat, PositiveInt, Seed
 from mbml_lightning.data.relabelling import Relabelled, Relabeller, under_every_task
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.task_encoder import TaskEncoder, product, sample
@@ -41,19 +42,19 @@ class ContextualAlgorithm(Algorithm):
     def __init__(
         self,
         distribution: str,
-        num_tasks: int | None = None,
+        num_tasks: PositiveInt | None = None,
         relabeller: Relabeller | None = None,
         hooks: Mapping[str, StepHook] | None = None,
-        encoder_hidden: Sequence[int] = (200, 200, 200),
-        z_dim: int = 20,
-        context_size: int = 64,
-        context_sets: int = 1,
-        kl_weight: float = 0.1,
+        encoder_hidden: Sequence[PositiveInt] = (200, 200, 200),
+        z_dim: PositiveInt = 20,
+        context_size: PositiveInt = 64,
+        context_sets: PositiveInt = 1,
+        kl_weight: NonNegativeFloat = 0.1,
         kl_mean_over_tasks: bool = False,
         combine: bool = True,
         standardise_context: bool = False,
-        updates_per_block: int = 50,
-        seed: int = 0,
+        updates_per_block: PositiveInt = 50,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(distribution, num_tasks, updates_per_block, seed)
         self.save_hyperparameters(ignore=["relabeller", "hooks"])

@@ -8,6 +8,7 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms.bcq import BCQNetworks, BCQOptions
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm
+from mbml_lightning.arguments import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from mbml_lightning.policies.bcq import BCQPolicy
 from mbml_lightning.training.algorithm import total
 from mbml_lightning.types import TaskBatch
@@ -36,17 +37,17 @@ class ContextualBCQ(ContextualAlgorithm):
     def __init__(
         self,
         distribution: str,
-        q_hidden: Sequence[int] = (1024,) * 9,
-        vae_hidden: Sequence[int] = (1024,) * 7,
-        perturbation_hidden: Sequence[int] = (1024,) * 8,
-        lr: float = 3e-4,
-        batch_size: int = 128,
-        discount: float = 0.99,
-        tau: float = 0.005,
-        soft_min: float = 0.75,
-        phi: float = 0.05,
-        candidates: int = 10,
-        kl_weight: float = 0.0,
+        q_hidden: Sequence[PositiveInt] = (1024,) * 9,
+        vae_hidden: Sequence[PositiveInt] = (1024,) * 7,
+        perturbation_hidden: Sequence[PositiveInt] = (1024,) * 8,
+        lr: PositiveFloat = 3e-4,
+        batch_size: PositiveInt = 128,
+        discount: UnitInterval = 0.99,
+        tau: UnitInterval = 0.005,
+        soft_min: UnitInterval = 0.75,
+        phi: UnitInterval = 0.05,
+        candidates: PositiveInt = 10,
+        kl_weight: NonNegativeFloat = 0.0,
         vae_trains_encoder: bool = False,
         **inference: Any,
     ) -> None:

@@ -9,6 +9,7 @@ from torch.optim import Adam
 
 from mbml_lightning.algorithms.bcq import BCQ
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm
+from mbml_lightning.arguments import PositiveFloat, PositiveInt, UnitInterval
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import CheckpointError
 from mbml_lightning.files.checkpoints import CHECKPOINT_KEY, check_data, check_made_by, read_checkpoint
@@ -56,13 +57,13 @@ class MBML(ContextualAlgorithm):
         self,
         distribution: str,
         teachers: str,
-        q_hidden: Sequence[int] = (1024,) * 9,
-        generator_hidden: Sequence[int] = (1024,) * 7,
-        perturbation_hidden: Sequence[int] = (1024,) * 8,
-        lr: float = 3e-4,
-        batch_size: int = 128,
-        phi: float = 0.05,
-        candidates: int = 10,
+        q_hidden: Sequence[PositiveInt] = (1024,) * 9,
+        generator_hidden: Sequence[PositiveInt] = (1024,) * 7,
+        perturbation_hidden: Sequence[PositiveInt] = (1024,) * 8,
+        lr: PositiveFloat = 3e-4,
+        batch_size: PositiveInt = 128,
+        phi: UnitInterval = 0.05,
+        candidates: PositiveInt = 10,
         **inference: Any,
     ) -> None:
         super().__init__(distribution, **inference)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm
+from mbml_lightning.arguments import PositiveFloat, PositiveInt
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_log_prob
 from mbml_lightning.policies.gaussian import GaussianPolicy
 from mbml_lightning.training.algorithm import total
@@ -27,9 +28,9 @@ class MultiTaskBC(ContextualAlgorithm):
     def __init__(
         self,
         distribution: str,
-        hidden: Sequence[int] = (1024,) * 7,
-        lr: float = 3e-4,
-        batch_size: int = 128,
+        hidden: Sequence[PositiveInt] = (1024,) * 7,
+        lr: PositiveFloat = 3e-4,
+        batch_size: PositiveInt = 128,
         **inference: Any,
     ) -> None:
         super().__init__(distribution, **inference)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm
+from mbml_lightning.arguments import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
 from mbml_lightning.nets.heads import QFunction, StateValue
 from mbml_lightning.objectives import pearl as loss
@@ -37,15 +38,15 @@ class PEARL(ContextualAlgorithm):
     def __init__(
         self,
         distribution: str,
-        hidden: Sequence[int] = (300, 300, 300),
-        lr: float = 3e-4,
-        batch_size: int = 256,
-        discount: float = 0.99,
-        tau: float = 0.005,
-        reward_scale: float = 5.0,
-        regularisation: float = 1e-3,
-        z_dim: int = 5,
-        context_size: int = 128,
+        hidden: Sequence[PositiveInt] = (300, 300, 300),
+        lr: PositiveFloat = 3e-4,
+        batch_size: PositiveInt = 256,
+        discount: UnitInterval = 0.99,
+        tau: UnitInterval = 0.005,
+        reward_scale: PositiveFloat = 5.0,
+        regularisation: NonNegativeFloat = 1e-3,
+        z_dim: PositiveInt = 5,
+        context_size: PositiveInt = 128,
         **inference: Any,
     ) -> None:
         super().__init__(distribution, z_dim=z_dim, context_size=context_size, **inference)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from mbml_lightning.arguments import Seed
 from mbml_lightning.policies.gaussian import UniformPolicy
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.types import TaskBatch
@@ -15,7 +16,7 @@ class Random(Algorithm):
         seed: Names the run; the actions' seed is the evaluation's.
     """
 
-    def __init__(self, distribution: str, seed: int = 0) -> None:
+    def __init__(self, distribution: str, seed: Seed = 0) -> None:
         super().__init__(distribution, seed=seed)
         self.save_hyperparameters()
 

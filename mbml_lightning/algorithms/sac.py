@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning import ranks
+from mbml_lightning.arguments import NonNegativeInt, PositiveFloat, PositiveInt, Seed, UnitInterval
 from mbml_lightning.data.blocks import Block
 from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
@@ -41,20 +42,22 @@ class SAC(PerTask):
         split: Which official tasks; policies of ``test`` or ``ood`` collect contexts for the evaluation there.
     """
 
+    learns_from = OnlineDataModule
+
     def __init__(
         self,
         distribution: str,
-        num_tasks: int | None = None,
-        actor_hidden: Sequence[int] = (256, 256),
-        critic_hidden: Sequence[int] = (256, 256),
-        lr: float = 3e-4,
-        batch_size: int = 256,
-        discount: float = 0.99,
-        tau: float = 0.005,
-        warmup: int = 10_000,
+        num_tasks: PositiveInt | None = None,
+        actor_hidden: Sequence[PositiveInt] = (256, 256),
+        critic_hidden: Sequence[PositiveInt] = (256, 256),
+        lr: PositiveFloat = 3e-4,
+        batch_size: PositiveInt = 256,
+        discount: UnitInterval = 0.99,
+        tau: UnitInterval = 0.005,
+        warmup: NonNegativeInt = 10_000,
         copy_targets: bool = True,
-        updates_per_block: int = 50,
-        seed: int = 0,
+        updates_per_block: PositiveInt = 50,
+        seed: Seed = 0,
         split: str = "train",
     ) -> None:
         super().__init__(distribution, num_tasks, updates_per_block, seed, split)

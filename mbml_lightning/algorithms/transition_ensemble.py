@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from mbml_lightning import ranks
+from mbml_lightning.arguments import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from mbml_lightning.data.relabelling_error import truly_relabelled
 from mbml_lightning.errors import ConfigurationError, RelabellingError
 from mbml_lightning.evaluation.metrics import RelabellingErrors
@@ -38,16 +39,16 @@ class TransitionEnsemble(PerTask):
     def __init__(
         self,
         distribution: str,
-        num_tasks: int | None = None,
+        num_tasks: PositiveInt | None = None,
         target: Literal["rewards", "next_observations"] = "rewards",
-        members: int = 20,
-        hidden: Sequence[int] = (128,),
-        lr: float = 3e-4,
-        batch_size: int = 128,
-        threshold: float | None = None,
+        members: PositiveInt = 20,
+        hidden: Sequence[PositiveInt] = (128,),
+        lr: PositiveFloat = 3e-4,
+        batch_size: PositiveInt = 128,
+        threshold: NonNegativeFloat | None = None,
         independent_minibatches: bool = False,
-        updates_per_block: int = 50,
-        seed: int = 0,
+        updates_per_block: PositiveInt = 50,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(distribution, num_tasks, updates_per_block, seed)
         self.save_hyperparameters()

@@ -1,16 +1,14 @@
-"""What there is to choose from: a table of the registered environments, and a page with their pictures."""
+"""``mbml envs``: a table of the registered environments, and a page with their pictures."""
 
-import inspect
-import re
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import docstring_parser
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.image import imsave
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +33,7 @@ STEPS_BEFORE_PICTURE = 10
 PAGE = """\
 # Environments
 
-What `mbml envs` (or `python -m mbml_lightning.envs`) lists, written by `mbml envs --page docs/environments.md`.
+What `mbml envs` lists, written by `mbml envs --page docs/environments.md`.
 
 {table}
 {legend}
@@ -81,7 +79,7 @@ SECTION = """\
 
 @dataclass(frozen=True)
 class Entry:
-    """What a reader wants to know of one distribution.
+    """One distribution as the table lists it.
 
     Attributes:
         family: Its name.
@@ -106,7 +104,7 @@ class Entry:
     reward_terms: tuple[str, ...]
 
     def cells(self, below: str) -> list[str]:
-        """The row for a reader, as in ``HEADER``; ``below`` begins a new line within a cell."""
+        """Write the cells of a row in the order of ``HEADER``; ``below`` begins a new line within a cell."""
         name = below.join([self.env_id, *(f"{option}={default}" for option, default in self.options.items())])
         numbers = (self.observation_dim, self.action_dim, self.horizon, self.frames_per_second)
         sets = "/".join(str(self.tasks.get(split, "-")) for split in SPLITS)
@@ -114,7 +112,7 @@ class Entry:
 
 
 def entry(family: TaskDistribution) -> Entry:
-    """The entry of a distribution; the terms of its reward are those of a step."""
+    """Describe a distribution; the terms of its reward are read off one step."""
     env = TaskEnv(family.name)
     env.reset(seed=0)
     *_, terms = env.step(np.zeros(family.action_dim))
@@ -132,19 +130,19 @@ def entry(family: TaskDistribution) -> Entry:
 
 
 def entries() -> list[Entry]:
-    """All distributions, those of the paper first."""
+    """Describe all distributions, those of the paper first."""
     return [entry(family) for family in every_distribution().values()]
 
 
 def option_meaning(family: type[TaskDistribution], option: str) -> str:
-    """What the docstring of the class, or of the one it has the option from, says under Args."""
-    described = re.compile(rf"^    {option}: (.*(?:\n {{8}}.*)*)", re.MULTILINE)
-    found = (described.search(inspect.cleandoc(kind.__doc__ or "")) for kind in family.__mro__)
-    return " ".join(next(filter(None, found))[1].split())
+    """Find what an option means, under Args of its class or of the class that it is inherited from."""
+    described = (docstring_parser.parse(kind.__doc__ or "").params for kind in family.__mro__)
+    meaning = next(x.description for params in described for x in params if x.arg_name == option)
+    return " ".join((meaning or "").split())
 
 
 def page() -> str:
-    """The page in Markdown."""
+    """Write the page in Markdown."""
     listed = entries()
     lines = [HEADER, ["---"] * len(HEADER), *(one.cells("<br>") for one in listed)]
     return PAGE.format(
@@ -156,14 +154,14 @@ def page() -> str:
 
 
 def section(one: Entry) -> str:
-    """One distribution: what it asks for, its tasks, its options, its picture."""
+    """Write the section of one distribution: its meaning, its tasks, its options, its picture."""
     family = distribution(one.family)
     options = "".join(
         f"- `{name}={default}`: {option_meaning(type(family), name)}\n" for name, default in one.options.items()
     )
     return SECTION.format(
         name=one.family,
-        meaning=inspect.cleandoc(family.__doc__ or "").splitlines()[0],
+        meaning=docstring_parser.parse(family.__doc__ or "").short_description,
         task=family.task_meaning,
         options=options,
         steps=STEPS_BEFORE_PICTURE,
@@ -171,7 +169,7 @@ def section(one: Entry) -> str:
 
 
 def picture(name: str) -> UInt8[np.ndarray, "height width 3"]:
-    """The first training task after some steps of a seeded random policy.
+    """Render the first training task after some steps of a seeded random policy.
 
     Raises:
         RuntimeError: No OpenGL context can be created.
@@ -193,6 +191,8 @@ def write_page(path: Path) -> None:
     Raises:
         RuntimeError: No OpenGL context can be created.
     """
+    from matplotlib.image import imsave  # only here: the table needs no pictures
+
     images = path.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
     for name in every_distribution():
@@ -201,14 +201,16 @@ def write_page(path: Path) -> None:
     path.write_text(page(), encoding="utf-8")
 
 
-def main(words: Sequence[str]) -> None:
+def envs_command(words: Sequence[str]) -> None:
     """Print the table, or write the page.
 
     Args:
-        words: Of the command line, after the command.
+        words: The command line after ``mbml envs``.
     """
     parser = ArgumentParser("mbml envs", description="List the registered environments.")
-    parser.add_argument("--page", type=Path, help="write them to this Markdown file instead, and pictures beside it")
+    parser.add_argument(
+        "--page", type=Path, help="write a Markdown page with pictures here, instead of printing the table"
+    )
     path = parser.parse_args(words).page
     if path is None:
         _print(entries())

@@ -1,11 +1,45 @@
-"""What a configuration consists of beside method, data and trainer: the task and the scale."""
+"""Configuration of a run beside its method: the task, the scale, and the wiring between all sections."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from jsonargparse import set_parsing_settings
+from omegaconf import DictConfig, OmegaConf
+
+from mbml_lightning.arguments import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+# `${scale.mbml_lr}` in a method file reaches what another file or the command line says.
+set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates // per_block))
+OmegaConf.register_resolver("minus", lambda a, b: a - b)
+OmegaConf.register_resolver("twice", lambda a: 2 * a)
+
+
+def top(path: str, *otherwise: Any, _root_: DictConfig) -> Any:
+    """Resolve `${top:a.b}`: the value at ``a.b`` of the command's configuration, from wherever it is asked for.
+
+    Args:
+        path: Names from the top of the configuration, separated by dots.
+        otherwise: Given if there is no such value.
+
+    Raises:
+        KeyError: There is no such value, and nothing is given instead.
+    """
+    whole = _root_ if "run" in _root_ else next(iter(_root_.values()))  # `fit` or `validate` may be the only key
+    found = OmegaConf.select(whole, path, default=KeyError)
+    if found is not KeyError:
+        return found
+    if not otherwise:
+        raise KeyError(path)
+    return otherwise[0]
+
+
+OmegaConf.register_resolver("top", top)
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What is particular to one task distribution (Table 9 and Table 2).
+    """Budgets and thresholds of one task distribution (Table 9 and Table 2).
 
     Args:
         distribution: Name of the distribution, as in the environment id ``mbml/<distribution>-v0``.
@@ -18,22 +52,22 @@ class TaskSpec:
     """
 
     distribution: str
-    interactions: int
-    collection_steps: int
-    bcq_updates: int
-    relabel_threshold: float
-    next_state_threshold: float | None = None
+    interactions: PositiveInt
+    collection_steps: PositiveInt
+    bcq_updates: PositiveInt
+    relabel_threshold: NonNegativeFloat
+    next_state_threshold: NonNegativeFloat | None = None
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes and budgets that a machine can afford; the defaults are the paper's (Tables 2 to 8).
+    """Sizes and budgets that a machine can afford, by phase; the defaults are the paper's (Tables 2 to 8).
 
     Args:
         interactions: Transitions of each task's batch, by default the task's.
         collection_steps: Environment steps of SAC on each task, by default the task's.
         bcq_updates: Updates of BCQ, by default the task's.
-        name: Names the runs' folder.
+        name: Part of the name of the runs' folder.
         warmup: Steps of SAC before its first update.
         sac_hidden: Hidden layers of SAC's critics.
         sac_actor_hidden: Hidden layers of SAC's actors.
@@ -56,37 +90,85 @@ class Scale:
         mbml_batch_size: Transitions a task in an update of phase 2; doubled for PEARL.
         context_size: Context rows a task in an update of phase 2; doubled for methods without relabelling.
         kl_weight: beta of Eq. 3.
-        standardise_context: Whether the encoder's inputs are standardised.
+        standardise_context: Standardise the encoder's inputs.
         evaluate_every: Updates of phase 2 between evaluations.
         trials_while_training: Trials a task of these evaluations; the last one has ``evaluation.trials``.
     """
 
-    interactions: int
-    collection_steps: int
-    bcq_updates: int
+    interactions: PositiveInt
+    collection_steps: PositiveInt
+    bcq_updates: PositiveInt
     name: str = "paper"
-    warmup: int = 10_000
-    sac_hidden: list[int] = field(default_factory=lambda: [1024] * 7)
-    sac_actor_hidden: list[int] = field(default_factory=lambda: [256, 256])
-    sac_batch_size: int = 256
-    sac_lr: float = 3e-4
-    bcq_hidden: list[int] = field(default_factory=lambda: [400, 300])
-    vae_hidden: list[int] = field(default_factory=lambda: [750, 750])
-    bcq_lr: float = 3e-4
-    ensemble_updates: int = 4_000
-    next_state_updates: int = 20_000
-    next_state_hidden: list[int] = field(default_factory=lambda: [256] * 6)
-    ensemble_lr: float = 3e-4
-    mbml_updates: int = 100_000
-    encoder_hidden: list[int] = field(default_factory=lambda: [200] * 3)
-    q_hidden: list[int] = field(default_factory=lambda: [1024] * 9)
-    generator_hidden: list[int] = field(default_factory=lambda: [1024] * 7)
-    perturbation_hidden: list[int] = field(default_factory=lambda: [1024] * 8)
-    pearl_hidden: list[int] = field(default_factory=lambda: [300] * 3)
-    mbml_lr: float = 3e-4
-    mbml_batch_size: int = 128
-    context_size: int = 64
-    kl_weight: float = 0.1
+    # phase 0: SAC
+    warmup: NonNegativeInt = 10_000
+    sac_hidden: list[PositiveInt] = field(default_factory=lambda: [1024] * 7)
+    sac_actor_hidden: list[PositiveInt] = field(default_factory=lambda: [256, 256])
+    sac_batch_size: PositiveInt = 256
+    sac_lr: PositiveFloat = 3e-4
+    # phase 1: BCQ and the ensembles
+    bcq_hidden: list[PositiveInt] = field(default_factory=lambda: [400, 300])
+    vae_hidden: list[PositiveInt] = field(default_factory=lambda: [750, 750])
+    bcq_lr: PositiveFloat = 3e-4
+    ensemble_updates: PositiveInt = 4_000
+    next_state_updates: PositiveInt = 20_000
+    next_state_hidden: list[PositiveInt] = field(default_factory=lambda: [256] * 6)
+    ensemble_lr: PositiveFloat = 3e-4
+    # phase 2, and the baselines beside it
+    mbml_updates: PositiveInt = 100_000
+    encoder_hidden: list[PositiveInt] = field(default_factory=lambda: [200] * 3)
+    q_hidden: list[PositiveInt] = field(default_factory=lambda: [1024] * 9)
+    generator_hidden: list[PositiveInt] = field(default_factory=lambda: [1024] * 7)
+    perturbation_hidden: list[PositiveInt] = field(default_factory=lambda: [1024] * 8)
+    pearl_hidden: list[PositiveInt] = field(default_factory=lambda: [300] * 3)
+    mbml_lr: PositiveFloat = 3e-4
+    mbml_batch_size: PositiveInt = 128
+    context_size: PositiveInt = 64
+    kl_weight: NonNegativeFloat = 0.1
     standardise_context: bool = False
-    evaluate_every: int = 2_500
-    trials_while_training: int = 2
+    # evaluation
+    evaluate_every: PositiveInt = 2_500
+    trials_while_training: PositiveInt = 2
+
+
+DEFAULTS: dict[str, Any] = {
+    "experiment": "runs/${top:task.distribution}-${top:scale.name}",
+    "run": "${top:experiment}/${top:method}/seed-${top:seed_everything}",
+    "scale.interactions": "${top:task.interactions}",
+    "scale.collection_steps": "${top:task.collection_steps}",
+    "scale.bcq_updates": "${top:task.bcq_updates}",
+    "data": {
+        "class_path": "mbml_lightning.data.offline.OfflineDataModule",
+        "init_args": {
+            "store": "${top:experiment}/sac/seed-${top:seed_everything}/data",
+            "distribution": "${top:task.distribution}",
+            "num_tasks": "${top:model.init_args.num_tasks,null}",
+            "split": "${top:model.init_args.split,train}",
+        },
+    },
+    "evaluation.folder": "${top:run}",
+    "evaluation.trials_while_training": "${top:scale.trials_while_training}",
+    "evaluation.collectors": {
+        "train": "${top:experiment}/sac/seed-${top:seed_everything}/last.ckpt",
+        "test": "${top:experiment}/sac_test/seed-0/last.ckpt",
+        "ood": "${top:experiment}/sac_ood/seed-0/last.ckpt",
+    },
+    "sensitivity.folder": "${top:run}",
+    "checkpoint.dirpath": "${top:run}",
+}
+"""Wiring of a run: where a value comes from that neither a file nor the command line gives."""
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_steps": "${top:scale.mbml_updates}",
+    "val_check_interval": "${blocks:${top:scale.evaluate_every},${top:model.init_args.updates_per_block,50}}",
+    "max_epochs": -1,  # `max_steps` updates are the measure
+    "check_val_every_n_epoch": None,  # `val_check_interval` counts blocks of updates
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "devices": 1,  # `--trainer conf/trainer/ddp.yaml` takes all
+    "log_every_n_steps": 1,
+    "logger": {
+        "class_path": "mbml_lightning.training.logger.JSONLLogger",
+        "init_args": {"save_dir": "${top:run}"},
+    },
+}
+"""Arguments of the trainer that differ from Lightning's defaults."""

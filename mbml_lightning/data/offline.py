@@ -8,6 +8,7 @@ import lightning as L
 import torch
 
 from mbml_lightning import envs
+from mbml_lightning.arguments import PositiveInt
 from mbml_lightning.data.blocks import Blocks, Plan
 from mbml_lightning.data.rows import Rows, pack
 from mbml_lightning.errors import StoreError
@@ -26,7 +27,12 @@ class OfflineDataModule(L.LightningDataModule):
     """
 
     def __init__(
-        self, store: str, distribution: str, num_tasks: int | None = None, split: str = "train", verify: bool = True
+        self,
+        store: str,
+        distribution: str,
+        num_tasks: PositiveInt | None = None,
+        split: str = "train",
+        verify: bool = True,
     ) -> None:
         super().__init__()
         self.store, self.distribution, self.num_tasks = store, distribution, num_tasks

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mbml_lightning import envs, ranks
+from mbml_lightning.arguments import PositiveInt, Seed
 from mbml_lightning.data.blocks import Blocks
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs.cores import cores_for_physics
@@ -58,11 +59,11 @@ class OnlineDataModule(L.LightningDataModule):
         self,
         store: str,
         distribution: str,
-        interactions: int,
-        capacity: int,
-        num_tasks: int | None = None,
+        interactions: PositiveInt,
+        capacity: PositiveInt,
+        num_tasks: PositiveInt | None = None,
         split: str = "train",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         self.store, self.interactions, self.capacity, self.seed = store, interactions, capacity, seed

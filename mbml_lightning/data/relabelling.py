@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mbml_lightning import envs
+from mbml_lightning.arguments import NonNegativeFloat, PositiveInt
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import CheckpointError, RelabellingError
@@ -98,11 +99,11 @@ class EnsembleRelabeller(Relabeller):
     def __init__(
         self,
         checkpoint: str,
-        threshold: float,
+        threshold: NonNegativeFloat,
         next_state_checkpoint: str | None = None,
-        next_state_threshold: float | None = None,
+        next_state_threshold: NonNegativeFloat | None = None,
         precompute: bool = True,
-        members: int | None = None,
+        members: PositiveInt | None = None,
     ) -> None:
         if next_state_threshold is not None and next_state_checkpoint is None:
             raise ValueError("next_state_threshold is given, but no next_state_checkpoint: give both or neither")

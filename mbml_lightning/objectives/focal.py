@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mbml_lightning.arguments import NonNegativeFloat, PositiveFloat
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
 
@@ -35,7 +36,13 @@ class FOCAL(StepHook):
         epsilon: Keeps the repulsion finite.
     """
 
-    def __init__(self, weight: float = 1.0, beta: float = 1.0, power: float = 2.0, epsilon: float = 0.1) -> None:
+    def __init__(
+        self,
+        weight: NonNegativeFloat = 1.0,
+        beta: NonNegativeFloat = 1.0,
+        power: NonNegativeFloat = 2.0,
+        epsilon: PositiveFloat = 0.1,
+    ) -> None:
         super().__init__()
         self.weight, self.beta, self.power, self.epsilon = weight, beta, power, epsilon
 

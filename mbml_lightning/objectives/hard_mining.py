@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mbml_lightning.arguments import NonNegativeFloat
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.objectives.divergence import kl
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
@@ -38,8 +39,8 @@ class HardMiningTriplet(StepHook):
 
     def __init__(
         self,
-        margin: float = 2.0,
-        weight: float = 1.0,
+        margin: NonNegativeFloat = 2.0,
+        weight: NonNegativeFloat = 1.0,
         mining: Literal["task", "anchor"] = "anchor",
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:

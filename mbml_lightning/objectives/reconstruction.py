@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mbml_lightning.arguments import NonNegativeFloat, PositiveInt
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
 
@@ -56,9 +57,9 @@ class Reconstruction(StepHook):
     def __init__(
         self,
         error: Literal["nll", "squared"] = "nll",
-        hidden: Sequence[int] = (128, 128),
-        reward_weight: float = 1.0,
-        next_state_weight: float = 1.0,
+        hidden: Sequence[PositiveInt] = (128, 128),
+        reward_weight: NonNegativeFloat = 1.0,
+        next_state_weight: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__()
         self.error, self.hidden = error, hidden

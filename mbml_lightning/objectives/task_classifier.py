@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from mbml_lightning.arguments import NonNegativeFloat, PositiveInt
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.objectives.hooks import ContextStep, StepHook
 
@@ -29,7 +30,7 @@ class TaskClassifier(StepHook):
 
     mlp: MLP
 
-    def __init__(self, hidden: Sequence[int] = (200, 200), weight: float = 1.0) -> None:
+    def __init__(self, hidden: Sequence[PositiveInt] = (200, 200), weight: NonNegativeFloat = 1.0) -> None:
         super().__init__()
         self.hidden, self.weight = hidden, weight
 

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mbml_lightning.arguments import NonNegativeFloat
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.task_encoder import product
 from mbml_lightning.objectives.divergence import kl
@@ -60,7 +61,9 @@ class RelabelledTriplet(StepHook):
             instead of being left out of the mean.
     """
 
-    def __init__(self, margin: float = 2.0, weight: float = 1.0, count_empty_pairs: bool = False) -> None:
+    def __init__(
+        self, margin: NonNegativeFloat = 2.0, weight: NonNegativeFloat = 1.0, count_empty_pairs: bool = False
+    ) -> None:
         super().__init__()
         self.margin, self.weight, self.count_empty_pairs = margin, weight, count_empty_pairs
 

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning import envs, ranks
+from mbml_lightning.arguments import PositiveInt, Seed
 from mbml_lightning.data.blocks import Block, Plan
 from mbml_lightning.data.offline import OfflineDataModule
 from mbml_lightning.data.online import OnlineDataModule
@@ -46,13 +47,15 @@ class Algorithm(Checkpointed, ABC):
     """Context rows a task and update, for all contexts that are compared."""
     encoder: TaskEncoder | None
     """Infers the task; None for methods that need no z."""
+    learns_from: ClassVar[type[OfflineDataModule | OnlineDataModule]] = OfflineDataModule
+    """Data module of the training: stored batches, or experience that the method collects while it learns."""
 
     def __init__(
         self,
         distribution: str,
-        num_tasks: int | None = None,
-        updates_per_block: int = 50,
-        seed: int = 0,
+        num_tasks: PositiveInt | None = None,
+        updates_per_block: PositiveInt = 50,
+        seed: Seed = 0,
         split: str = "train",
     ) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from mbml_lightning.arguments import PositiveInt
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.files.checkpoints import read_checkpoint, write_checkpoint
 from mbml_lightning.training.stopping import evaluation_is_due
@@ -23,7 +24,7 @@ class LastCheckpoint(ModelCheckpoint):
         every_n_updates: Updates between checkpoints; one is written at the end of the block that passes them.
     """
 
-    def __init__(self, dirpath: str, every_n_updates: int = 1000) -> None:
+    def __init__(self, dirpath: str, every_n_updates: PositiveInt = 1000) -> None:
         if every_n_updates < 1:
             raise ConfigurationError(f"checkpoint.every_n_updates is {every_n_updates}, but must be at least 1")
         super().__init__(dirpath=dirpath, save_top_k=0, save_last=True, enable_version_counter=False)

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from mbml_lightning import ranks
+from mbml_lightning.arguments import NonNegativeInt, PositiveInt, Seed
 from mbml_lightning.errors import ConfigurationError, ResultsError
 from mbml_lightning.evaluation.adaptation import Adaptation, adapt
 from mbml_lightning.evaluation.contexts import PAPER, ContextProtocol, find_protocol, needed_actors, read_collectors
@@ -57,17 +58,17 @@ class OnlineEvaluation(Callback):
         self,
         folder: str,
         splits: Sequence[str] = ("train", "test"),
-        unseen_tasks: int | None = None,
-        episodes: int = 5,
-        uncounted: int = 2,
-        trials: int = 8,
-        trials_while_training: int | None = None,
-        max_context: int | None = None,
-        copies: int = 80,
-        seed: int = 0,
+        unseen_tasks: PositiveInt | None = None,
+        episodes: PositiveInt = 5,
+        uncounted: NonNegativeInt = 2,
+        trials: PositiveInt = 8,
+        trials_while_training: PositiveInt | None = None,
+        max_context: PositiveInt | None = None,
+        copies: PositiveInt = 80,
+        seed: Seed = 0,
         protocols: Sequence[str | ContextProtocol] = (PAPER.name,),
         collectors: Mapping[str, str] | None = None,
-        context_episodes: int = 1,
+        context_episodes: PositiveInt = 1,
     ) -> None:
         found = [find_protocol(choice) for choice in protocols]
         self.protocols = list({protocol.name: protocol for protocol in found}.values())

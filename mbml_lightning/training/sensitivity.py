@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from mbml_lightning.arguments import PositiveInt, Seed
 from mbml_lightning.data.relabelling import OracleRelabeller, under_every_task
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import RelabellingError, ResultsError
@@ -34,7 +35,7 @@ class RewardSensitivity(Callback):
         seed: Seed of the contexts' rows, the same at every evaluation.
     """
 
-    def __init__(self, folder: str, contexts: int = 8, seed: int = 0) -> None:
+    def __init__(self, folder: str, contexts: PositiveInt = 8, seed: Seed = 0) -> None:
         self.folder, self.contexts, self.seed = Path(folder), contexts, seed
         self.rows: Transitions | None = None
 

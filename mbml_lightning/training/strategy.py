@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from mbml_lightning import ranks
+from mbml_lightning.arguments import PositiveFloat
 
 STARTED_BY = "MBML_STARTED_BY"
 """Environment variable: the process that started a rank."""
@@ -28,7 +29,7 @@ class Ranks(DDPStrategy):
         timeout_minutes: How long ranks wait for each other in training. In evaluations they wait as long as it takes.
     """
 
-    def __init__(self, timeout_minutes: float = 30.0, **kwargs: Any) -> None:
+    def __init__(self, timeout_minutes: PositiveFloat = 30.0, **kwargs: Any) -> None:
         super().__init__(timeout=timedelta(minutes=timeout_minutes), **kwargs)
 
     def _configure_launcher(self) -> None:

@@ -76,6 +76,32 @@ def test_interpolation_reaches_across_files_and_overrides(capsys):
     assert printed_config(capsys, *words, "--seed_everything=3")["run"].endswith("seed-3")
 
 
+def test_data_are_those_of_the_methods_tasks(capsys):
+    words = ["fit", "-c", str(ROOT / "conf/sac.yaml"), *TINY]
+    data = printed_config(capsys, *words, "-c", str(ROOT / "conf/split/ood.yaml"), "--model.num_tasks=2")["data"]
+    told = {name: data["init_args"][name] for name in ("distribution", "split", "num_tasks", "store")}
+    assert told == {
+        "distribution": "PointGoal",
+        "split": "ood",
+        "num_tasks": 2,
+        "store": "runs/PointGoal-tiny/sac_ood/seed-0/data",
+    }
+    data = printed_config(capsys, "fit", "-c", str(ROOT / "conf/bcq.yaml"), *TINY, "--task.distribution=AntDir")["data"]
+    assert data["class_path"].endswith("OfflineDataModule")
+    assert (data["init_args"]["distribution"], data["init_args"]["split"]) == ("AntDir", "train")
+    assert data["init_args"]["store"] == "runs/AntDir-tiny/sac/seed-0/data"
+
+
+def test_a_file_of_one_group_reaches_the_whole_configuration(capsys):
+    words = ["fit", "-c", str(ROOT / "conf/bcq.yaml"), *TINY, "--trainer", str(ROOT / "conf/trainer/wandb.yaml")]
+    loggers = printed_config(capsys, *words, "--run=here")["trainer"]["logger"]
+    assert [logger["init_args"]["save_dir"] for logger in loggers] == ["here", "here"]
+
+
+def test_no_configuration_counts_dots():
+    assert not [path for path in ROOT.glob("conf/**/*.yaml") if "${." in path.read_text()]
+
+
 def test_paper_scale_takes_the_budgets_of_the_task(capsys):
     task = ["--task", str(ROOT / "conf/task/umaze_goal_m.yaml")]
     config = printed_config(capsys, "fit", "-c", str(ROOT / "conf/bcq.yaml"), *task)
@@ -160,11 +186,12 @@ def test_help_names_every_command_and_section(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    assert all(name in " ".join(text.split()) for name in ("fit", "validate", "mbml report RUNS"))
+    assert all(name in " ".join(text.split()) for name in ("fit", "validate", "mbml report RUNS", "envs"))
     with pytest.raises(SystemExit):
         main(["fit", "--help"])
     text = capsys.readouterr().out
     assert "--task.relabel_threshold" in text and "--evaluation.trials" in text
+    assert "Annotated[int, Ge(ge=1)" in text  # bounds are seen
 
 
 def test_configs_name_no_machine():

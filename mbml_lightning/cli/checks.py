@@ -1,0 +1,148 @@
+"""Checks of a whole configuration, for what its parser lets through: null, infinite numbers, sections that disagree."""
+
+import math
+from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
+from types import NoneType
+from typing import Any, NoReturn, get_args, get_type_hints
+
+from mbml_lightning.envs import TaskDistribution, distribution
+from mbml_lightning.errors import ConfigurationError
+
+Values = Mapping[str, Any]
+PACKAGE = __name__.partition(".")[0]
+SINGLE = dict.fromkeys(("data", "experiment", "method", "model", "run", "seed_everything"), object)
+"""Arguments beside the sections that may not be null."""
+
+
+def refuse(path: str, value: Any, remedy: str) -> NoReturn:
+    """Raise an error of one line that says which argument is wrong, and what would be right."""
+    raise ConfigurationError(f"{path} is {'null' if value is None else repr(value)[:100]}, but must be {remedy}")
+
+
+# Single values ---------------------------------------------------------------------------------------------------
+
+
+def check_values(config: Values, made: Mapping[str, type]) -> None:
+    """Refuse null where an argument has to be given, numbers that are not finite, and texts that are not printable.
+
+    Args:
+        config: Single values, and sections, of which those with a ``class_path`` say themselves what they become.
+        made: What the other sections become.
+
+    Raises:
+        ConfigurationError: The first such value, with its path in the configuration.
+    """
+    single = [name for name, value in config.items() if not isinstance(value, Mapping)]
+    for name in dict.fromkeys([*single, *made, *config]):  # first what others are interpolated from
+        if name in made:
+            check_arguments(name, made[name], config[name])
+        else:
+            check_value(name, config[name], str | None if name == "ckpt_path" else SINGLE.get(name, Any))
+
+
+def check_arguments(path: str, constructor: Callable[..., Any], values: Any) -> None:
+    """Compare values with the type hints of a constructor; classes of other packages check their own."""
+    if not isinstance(values, Mapping):
+        refuse(path, values, "a section")
+    hints = hints_of(constructor) if constructor.__module__.startswith(PACKAGE) or "." not in path else {}
+    for name, value in values.items():
+        check_value(f"{path}.{name}", value, hints.get(name, Any))
+
+
+def hints_of(constructor: Callable[..., Any]) -> dict[str, Any]:
+    """Collect the type hints of all arguments, with those that a constructor hands to its parents as ``**kwargs``."""
+    parents = reversed(constructor.__mro__) if isinstance(constructor, type) else ()
+    makers = [vars(parent)["__init__"] for parent in parents if "__init__" in vars(parent)] or [constructor]
+    hints: dict[str, Any] = {}
+    for maker in makers:
+        try:
+            hints |= get_type_hints(maker)
+        except NameError:  # another package's hint of a name that it imports for type checkers only
+            continue
+    return hints
+
+
+def check_value(path: str, value: Any, hint: Any) -> None:
+    """Compare one value, or all that it holds, with the hint of its argument."""
+    if value is None and hint is not Any and NoneType not in get_args(hint):
+        refuse(path, value, "given")
+    if isinstance(value, str) and hint is not Any and not (value.strip() and value.isprintable()):
+        refuse(path, value, "text")
+    if isinstance(value, float) and not math.isfinite(value):
+        refuse(path, value, "a finite number")  # results keep the configuration as JSON, which has no other
+    if isinstance(value, Mapping) and "class_path" in value:
+        check_arguments(path, resolve_name(value["class_path"]), value.get("init_args") or {})
+    elif isinstance(value, Mapping | list | tuple):
+        held = value.items() if isinstance(value, Mapping) else (("", item) for item in value)
+        for key, item in held:
+            check_value(f"{path}.{key}" if key else path, item, Any if hint is Any else object)
+
+
+# Sections together -----------------------------------------------------------------------------------------------
+
+
+def check_agreement(config: Values, trains: bool) -> None:
+    """Refuse a configuration whose sections cannot be run together.
+
+    Args:
+        config: All sections, with values that are right by themselves.
+        trains: Whether the trainer is to train.
+
+    Raises:
+        ConfigurationError: Two arguments do not fit each other.
+    """
+    try:
+        family = distribution(config["task"]["distribution"])
+    except ValueError as error:
+        raise ConfigurationError(f"task.distribution: {error}") from None
+    model, data = (config[section].get("init_args") or {} for section in ("model", "data"))
+    check_tasks(config["task"]["distribution"], family, model, data)
+    check_evaluation(family, config["evaluation"])
+    trainer = config["trainer"]
+    check_range("seed_everything", config["seed_everything"], 0, 2**32 - 1)
+    for name in ("devices", "num_nodes"):
+        check_range(f"trainer.{name}", trainer[name], -1, 4096)
+    if trains:
+        if not isinstance(interval := trainer["val_check_interval"], int | None):
+            refuse("trainer.val_check_interval", interval, "a number of blocks")
+        check_range("trainer.val_check_interval", interval, 1, 10**9)
+        check_range("trainer.max_steps", trainer["max_steps"], 1, 10**9)
+        updates = int(trainer["fast_dev_run"]) or trainer["max_steps"]
+        check_collection(model.get("warmup", 0) + updates, data)
+
+
+def check_range(path: str, value: Any, low: int, high: int) -> None:
+    """Refuse a number of one of Lightning's arguments that would run for ever, or not at all."""
+    if isinstance(value, int) and not low <= value <= high:
+        refuse(path, value, f"at least {low}" if value < low else f"at most {high:,}")
+
+
+def check_tasks(name: str, family: TaskDistribution, model: Values, data: Values) -> None:
+    """Refuse a method and data of other tasks than the task file's, of each other's, or of tasks that there are not."""
+    split, given = model.get("split", "train"), model.get("num_tasks")
+    if split not in family.splits:
+        refuse("model.split", split, f"among {', '.join(family.splits)}")
+    if given is not None and given > (count := len(family.splits[split])):
+        refuse("model.num_tasks", given, f"at most {count}, the {split} tasks of {name}")
+    for argument, expected in {"distribution": name, "split": split, "num_tasks": given}.items():
+        for section, values in {"model": model, "data": data}.items():
+            if (value := values.get(argument, expected)) != expected:
+                refuse(f"{section}.{argument}", value, f"{'null' if expected is None else expected}, as elsewhere")
+
+
+def check_evaluation(family: TaskDistribution, evaluation: Values) -> None:
+    """Refuse an evaluation on a split that does not exist, or of no counted episode."""
+    for split in evaluation["splits"]:
+        if split not in family.splits:
+            refuse("evaluation.splits", split, f"among {', '.join(family.splits)}")
+    if evaluation["uncounted"] >= evaluation["episodes"]:
+        refuse("evaluation.uncounted", evaluation["uncounted"], f"below evaluation.episodes, {evaluation['episodes']}")
+
+
+def check_collection(steps: int, data: Values) -> None:
+    """Refuse data that would keep fewer steps than are taken, or more."""
+    if data.get("capacity", steps) < steps:
+        refuse("data.capacity", data["capacity"], f"at least {steps}, model.warmup and trainer.max_steps together")
+    if data.get("interactions", 0) > steps:
+        raise ConfigurationError(f"data.interactions is {data['interactions']}, but only {steps} steps are collected")

@@ -1,0 +1,26 @@
+"""``mbml report``: compare the methods of one experiment."""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def report_command(words: Sequence[str]) -> None:
+    """Write the page of an experiment, or draw one figure of the paper.
+
+    Args:
+        words: The command line after ``mbml report``.
+    """
+    parser = ArgumentParser("mbml report", description="Compare the methods of one experiment on one HTML page.")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders in which runs are searched for")
+    parser.add_argument("--output", type=Path, help="the page; report.html in the first folder if not given")
+    parser.add_argument("--figure", type=int, help="draw only this figure of the paper: 4, 6, 7, 11 or 12")
+    options = parser.parse_args(words)
+    if options.figure is None:
+        from mbml_lightning.report.report import report  # after parsing: seconds of PyTorch, SciPy and Matplotlib
+
+        report(options.runs, options.output)
+    else:
+        from mbml_lightning.report.figures import paper_figure
+
+        paper_figure(options.runs, options.figure, options.output)

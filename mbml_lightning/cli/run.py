@@ -1,0 +1,193 @@
+"""``mbml fit`` and ``mbml validate``: the LightningCLI of the package."""
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from omegaconf import OmegaConf
+
+from mbml_lightning import algorithms, data, objectives
+from mbml_lightning.algorithms.random import Random
+from mbml_lightning.cli.checks import check_agreement, check_values
+from mbml_lightning.cli.configuration import DEFAULTS, TRAINER_DEFAULTS, Scale, TaskSpec
+from mbml_lightning.cli.messages import in_one_line
+from mbml_lightning.cli.parser import Parser
+from mbml_lightning.errors import ConfigurationError
+from mbml_lightning.files.checkpoints import read_checkpoint
+from mbml_lightning.files.writing import write_text
+from mbml_lightning.training.algorithm import Algorithm
+from mbml_lightning.training.checkpointing import LastCheckpoint
+from mbml_lightning.training.evaluation import OnlineEvaluation
+from mbml_lightning.training.precision import use_fastest_float32
+from mbml_lightning.training.progress import Progress
+from mbml_lightning.training.sensitivity import RewardSensitivity
+from mbml_lightning.training.stopping import STOP, GracefulStop
+from mbml_lightning.training.strategy import Ranks
+
+MADE = {
+    "task": TaskSpec,
+    "scale": Scale,
+    "trainer": Trainer,
+    "evaluation": OnlineEvaluation,
+    "sensitivity": RewardSensitivity,
+    "checkpoint": LastCheckpoint,
+}
+"""Classes of the sections that have no ``class_path``."""
+
+
+class ConfigFile(SaveConfigCallback):
+    """Writer of ``config.yaml`` in the run's folder, whole or not at all; a validation leaves that of the training."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the configuration; Lightning calls this on rank 0, in the log's folder if we did not override it."""
+        path = Path(self.config.run, self.config_filename)
+        if stage == "fit" or not path.exists():
+            write_text(path, self.parser.dump(self.config, skip_none=False))
+
+
+class CLI(LightningCLI):
+    """LightningCLI whose configuration is a method file, a task file, a scale file, overlays and single values."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the sections of a run beside model, data and trainer; Lightning calls this to build the parser."""
+        parser.add_class_arguments(TaskSpec, "task")
+        parser.add_class_arguments(Scale, "scale")
+        parser.add_argument("--method", type=str, default="run", help="Name of the method's folder.")
+        parser.add_argument("--experiment", type=str, help="Folder of all runs that belong together.")
+        parser.add_argument("--run", type=str, help="Folder of this run.")
+        parser.add_lightning_class_args(OnlineEvaluation, "evaluation")
+        parser.add_lightning_class_args(RewardSensitivity, "sensitivity")
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.set_defaults(DEFAULTS)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offer `fit` and `validate` only; Lightning would add commands for test and predict stages."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name in ("fit", "validate")}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the configuration and refuse one that cannot be run; Lightning calls this before it makes anything."""
+        with in_one_line("the configuration cannot be read"):
+            super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        check_values(config.as_dict(), MADE)
+        check_agreement(config.as_dict(), trains=self.config.subcommand == "fit")
+        if config.weights_only is None:  # read checkpoints without unpickling, unless asked otherwise
+            config.weights_only = True
+
+    def instantiate_classes(self) -> None:
+        """Make method, data and trainer, with errors of one line; Lightning calls this after parsing."""
+        with in_one_line("what is configured cannot be made"):
+            super().instantiate_classes()
+
+    def before_fit(self) -> None:
+        """Refuse a method that cannot learn from the data; Lightning calls this before `fit`."""
+        name = type(self.model).__name__
+        if isinstance(self.model, Random):
+            raise ConfigurationError(f"model.class_path: {name} has nothing to train: use `mbml validate`")
+        needed = self.model.learns_from
+        if not isinstance(self.datamodule, needed):
+            made = type(self.datamodule).__name__
+            raise ConfigurationError(f"data.class_path is {made}, but must be {needed.__name__}, which {name} needs")
+        self.before_validate()
+
+    def before_validate(self) -> None:
+        """Refuse a checkpoint that does not fit, and tell the method its configuration.
+
+        Lightning calls this before `validate`, when nothing has been set up yet.
+        """
+        if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, Ranks):
+            raise ConfigurationError("trainer.strategy: several ranks need `--trainer conf/trainer/ddp.yaml`")
+        self._check_checkpoint()
+        text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+        self.model.config = OmegaConf.to_container(OmegaConf.create(text))
+
+    def after_fit(self) -> None:
+        """Report a run that ended early; after a signal, exit with the code that schedulers expect.
+
+        Lightning calls this after `fit`.
+        """
+        number, done, asked = STOP.received, self.trainer.global_step, self.trainer.max_steps
+        if self.trainer.is_global_zero and (number is not None or done < asked):
+            who = "an argument of the trainer" if number is None else signal.Signals(number).name
+            more = "the same command with --ckpt_path last goes on"
+            print(f"mbml: {who} ended the run after {done} of {asked} updates; {more}", file=sys.stderr)
+            if number is not None:
+                sys.exit(128 + number)
+
+    def _check_checkpoint(self) -> None:
+        config = self.config_init[self.subcommand]
+        path = Path(config.run, "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
+        if path is not None and (config.ckpt_path != "last" or path.exists()):
+            self.model.check_checkpoint(read_checkpoint(path))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add our progress bar, unless bars are off; Lightning calls this to make the trainer."""
+        trainer = self.config_init[self.subcommand].trainer
+        if trainer.enable_progress_bar is not False:
+            trainer.callbacks = [*(trainer.callbacks or []), Progress()]
+        with in_one_line("trainer"):
+            return super().instantiate_trainer(**kwargs)
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep the configuration as given, where Lightning would merge the hyper-parameters of the checkpoint."""
+
+
+def quieten() -> None:
+    """Silence Lightning's hints to its newcomers, and limit the time that Weights & Biases is waited for."""
+    for name in ("WANDB_INIT_TIMEOUT", "WANDB_FINISH_TIMEOUT"):
+        os.environ.setdefault(name, "60")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in ("seed", "distributed"):
+        logging.getLogger(f"lightning.fabric.utilities.{name}").setLevel(logging.WARNING)
+    for message in (
+        ".*treespec, LeafSpec.*",
+        ".*args parameter is intended to run from within Python.*",
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*No seed found.*",
+        ".*is not resumable.*",
+        ".*sync_dist=True.*",  # all ranks know the same scores
+        ".*there is no last checkpoint available.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def run_command(words: Sequence[str] | None) -> None:
+    """Train or evaluate a method.
+
+    Classes of this package need no path on the command line; those of modules in the current folder are found by path.
+
+    Args:
+        words: The command line after ``mbml``, None for that of the process.
+    """
+    quieten()
+    use_fastest_float32()
+    for package in (algorithms, data, objectives):
+        for module in iter_modules(package.__path__, f"{package.__name__}."):
+            import_module(module.name)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    CLI(
+        Algorithm,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        save_config_callback=ConfigFile,
+        save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
+        trainer_defaults=TRAINER_DEFAULTS | {"callbacks": [GracefulStop()]},
+        parser_class=Parser,
+        parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False, "prog": "mbml"},
+        args=None if words is None else list(words),
+    )
