@@ -5,19 +5,30 @@ the argument stands; jsonargparse checks them with pydantic when a configuration
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BeforeValidator
 
-PositiveInt = Annotated[int, Ge(1), Le(10**9)]
+
+def _number(value: Any) -> Any:
+    """Refuse true and false, which pydantic would take for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("give a number, not true or false")
+    return value
+
+
+Number = BeforeValidator(_number)
+
+PositiveInt = Annotated[int, Number, Ge(1), Le(10**9)]
 """At least 1; nothing is counted beyond a billion."""
-NonNegativeInt = Annotated[int, Ge(0), Le(10**9)]
+NonNegativeInt = Annotated[int, Number, Ge(0), Le(10**9)]
 """At least 0."""
-Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
+Seed = Annotated[int, Number, Ge(0), Le(2**32 - 1)]
 """What NumPy, PyTorch and Lightning take as a seed."""
-PositiveFloat = Annotated[float, Gt(0), Lt(math.inf)]
+PositiveFloat = Annotated[float, Number, Gt(0), Lt(math.inf)]
 """Above 0 and finite."""
-NonNegativeFloat = Annotated[float, Ge(0), Lt(math.inf)]
+NonNegativeFloat = Annotated[float, Number, Ge(0), Lt(math.inf)]
 """At least 0 and finite."""
-UnitInterval = Annotated[float, Ge(0), Le(1)]
+UnitInterval = Annotated[float, Number, Ge(0), Le(1)]
 """From 0 to 1."""
