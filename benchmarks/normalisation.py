@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from mbml_lightning import envs
-from mbml_lightning.evaluation.adaptation import AdaptationProtocol, Chunk, adapt
+from mbml_lightning.evaluation.adaptation import adapt
 from mbml_lightning.files.evaluation import Evaluation
 from mbml_lightning.policies.gaussian import UniformPolicy
 from mbml_lightning.results import normalisation
 from mbml_lightning.results.statistics import counted_return
+from mbml_lightning.seeds import EpisodeSeeds
 
 FILE = Path(normalisation.__file__).with_name(normalisation.DATA)
 TABLE_9, APPENDIX_G = "Table 9 of the paper, its training tasks", "Appendix G of the paper, its unseen tasks"
@@ -32,9 +33,9 @@ PUBLISHED = {
 
 def random_returns(family: envs.TaskDistribution, split: str, episodes: int) -> list[float]:
     """Mean return of uniformly random actions on every task of a set."""
-    policy, protocol = UniformPolicy(family.action_dim), AdaptationProtocol(episodes=1, trials=episodes)
-    chunks = [Chunk(split, range(i, i + 1), range(episodes)) for i in range(len(family.tasks(split)))]
-    return [round(float(adapt(policy, None, family, protocol, chunk).returns.mean()), 2) for chunk in chunks]
+    policy, trials = UniformPolicy(family.action_dim), range(episodes)
+    seeds = [EpisodeSeeds(0, split, [task], trials) for task in range(len(family.tasks(split)))]
+    return [round(float(adapt(policy, None, family, one, episodes=1).returns.mean()), 2) for one in seeds]
 
 
 def sac_returns(run: Path) -> tuple[str, dict[str, Any]]:

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.optim import Adam
 
 from mbml_lightning import ranks
-from mbml_lightning.data.relabelling_error import absolute_errors, truly_relabelled
+from mbml_lightning.data.relabelling_error import truly_relabelled
 from mbml_lightning.errors import ConfigurationError, RelabellingError
+from mbml_lightning.evaluation.metrics import RelabellingErrors
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.training.per_task import PerTask
 from mbml_lightning.types import TaskBatch, Transitions
@@ -95,9 +96,9 @@ class TransitionEnsemble(PerTask):
             mine = self.ensemble(inputs).squeeze(-1).unflatten(-1, t.rewards.shape)
             parts = ranks.gather(mine.cpu())[: len(ranks.first_ranks(self.num_tasks))]
             rewards = torch.cat(parts, 1).to(truth.device)
-            self.write(
-                {f"val/{name}": error for name, error in absolute_errors(rewards, truth, self.threshold).items()}
-            )
+            metric = RelabellingErrors(self.threshold, sync_on_compute=False)  # every rank has all of them
+            metric.update(rewards, truth)
+            self.write({f"val/{name}": float(error) for name, error in metric.compute().items() if error.isfinite()})
 
     def identity(self) -> dict[str, str]:
         """Names of method, distribution and predicted quantity, by which a checkpoint is recognised."""

@@ -37,14 +37,13 @@ from mbml_lightning.files.checkpoints import read_checkpoint
 from mbml_lightning.files.writing import write_text
 from mbml_lightning.report.figures import paper_figure
 from mbml_lightning.report.report import report
-from mbml_lightning.training import stopping as stop
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.training.checkpointing import LastCheckpoint
 from mbml_lightning.training.evaluation import OnlineEvaluation
 from mbml_lightning.training.precision import use_fastest_float32
 from mbml_lightning.training.progress import Progress
 from mbml_lightning.training.sensitivity import RewardSensitivity
-from mbml_lightning.training.stopping import GracefulStop
+from mbml_lightning.training.stopping import STOP, GracefulStop
 from mbml_lightning.training.strategy import Ranks
 
 # `${task.horizon}` in one file reaches what another file or the command line says.
@@ -165,7 +164,7 @@ class CLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say who ended the run early; if it was a signal, leave with the code that schedulers expect."""
-        number, done, asked = stop.asked(), self.trainer.global_step, self.trainer.max_steps
+        number, done, asked = STOP.received, self.trainer.global_step, self.trainer.max_steps
         if self.trainer.is_global_zero and (number is not None or done < asked):
             who = "an argument of the trainer" if number is None else signal.Signals(number).name
             more = "the same command with --ckpt_path last goes on"

@@ -1,4 +1,4 @@
-"""Whether an encoder reads rewards: the paper's claim, measured on contexts whose rewards were swapped.
+"""Two measures of the paper's claim that the encoder reads rewards, on contexts whose rewards were swapped.
 
 A context c_j keeps its states and actions and gets the true rewards of task i: c_{j->i}. Both measures take posteriors
 of N contexts of each task, ``own`` ``(K, N, Z)``, and of those with swapped rewards, ``swapped`` ``(K, K, N, Z)``, with
@@ -14,7 +14,7 @@ from mbml_lightning.types import Gaussian
 
 
 def reward_sensitivity(own: Gaussian, swapped: Gaussian) -> Float[Tensor, ""]:
-    """How far the posterior moves when only rewards are swapped, relative to how far two tasks' posteriors are apart.
+    """Measure how far swapping rewards alone moves the posterior, relative to the distance of two tasks' posteriors.
 
     The mean over pairs i != j of KL(q(c_{j->i}) || q(c_j)), divided by that of KL(q(c_i) || q(c_j)). It is 0 for an
     encoder that ignores rewards, and 1 for one that reads nothing else and takes c_{j->i} for a context of task i.
@@ -24,7 +24,7 @@ def reward_sensitivity(own: Gaussian, swapped: Gaussian) -> Float[Tensor, ""]:
 
 
 def rewards_followed(own: Gaussian, swapped: Gaussian) -> Float[Tensor, ""]:
-    """Share of contexts c_{j->i} whose posterior is nearer to that of task i than to that of task j.
+    """Compute the share of contexts c_{j->i} whose posterior is nearer to that of task i than to that of task j.
 
     It tells whether the posterior moves to the right place: 0 if states and actions decide, 1 if rewards do.
     """
@@ -33,6 +33,6 @@ def rewards_followed(own: Gaussian, swapped: Gaussian) -> Float[Tensor, ""]:
 
 
 def _tasks(own: Gaussian) -> tuple[Gaussian, Gaussian, Bool[Tensor, "K K"]]:
-    """Posteriors of task j and of task i at ``[i, j]``, and which pairs are of two tasks."""
+    """Lay out the posteriors of task j and of task i at ``[i, j]``, and mark the pairs of two different tasks."""
     of_states, of_rewards = (Gaussian(*(x.unsqueeze(dim) for x in own)) for dim in (0, 1))
     return of_states, of_rewards, ~torch.eye(len(own.mean), dtype=torch.bool, device=own.mean.device)

@@ -13,13 +13,14 @@ from mbml_lightning.files.writing import read_arrays, replacing, sha256_of, writ
 
 SCHEMA = 2
 SPLITS = ("train", "test", "ood")
-PROTOCOLS = ("prior-online", "offline-own", "offline-other", "random-first")
+PAPER_PROTOCOL = "prior-online"
+"""Name of the paper's context protocol, whose evaluation is ``evaluation.json``."""
 
 
 def file_name(name: str, protocol: str) -> str:
-    """``evaluation.json`` under the protocol of the paper, ``evaluation-<protocol>.json`` under another one."""
+    """Name a protocol's file: ``evaluation.json`` for the paper's, ``evaluation-<protocol>.json`` for another."""
     stem, dot, ending = name.partition(".")
-    return name if protocol == PROTOCOLS[0] else f"{stem}-{protocol}{dot}{ending}"
+    return name if protocol == PAPER_PROTOCOL else f"{stem}-{protocol}{dot}{ending}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +46,7 @@ class Evaluation:
         env_id: Gymnasium id of the environment.
         seed: Seed of the training.
         step: Updates of the weights that were evaluated.
-        protocol: How the task becomes known. ``prior-online``: only from the method's own episodes (Algorithm 5);
-            ``random-first``: likewise, but the first of them is acted at random; ``offline-own``: from episodes that
-            the task's own SAC collected before the trial; ``offline-other``: that another task's SAC collected there.
+        protocol: Name of the context protocol, by which the task becomes known: see `evaluation.contexts`.
         horizon: Environment steps of an episode.
         episodes: Episodes of a trial, in the course of which a method may adapt.
         uncounted: First episodes of a trial that the score leaves out.

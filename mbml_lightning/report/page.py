@@ -13,7 +13,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mbml_lightning.errors import ConfigurationError
-from mbml_lightning.report import curves, protocols
+from mbml_lightning.report import curves
 from mbml_lightning.report.paths import paths
 from mbml_lightning.report.posteriors import posteriors
 from mbml_lightning.report.style import DARK, LIGHT, theme
@@ -129,9 +129,14 @@ def _family(experiment: Experiment) -> "TaskDistribution | None":
 
 
 def _contexts(methods: Sequence[MethodRuns]) -> dict[str, Any]:
-    """Collect the scores under the context protocols, a table a split."""
-    tables = {title: protocol_rows(methods, split, [*protocols.SENTENCES]) for split, title in SPLITS.items()}
-    return {"contexts": {title: rows for title, rows in tables.items() if rows}, "protocols": protocols.SENTENCES}
+    """Collect the scores under the context protocols, a table a split: those of the package, then others."""
+    from mbml_lightning.evaluation.contexts import PROTOCOLS  # brings PyTorch
+
+    known = {protocol.name: protocol.sentence for protocol in PROTOCOLS}
+    found = {e.protocol for method in methods for run in method.runs for e in run.evaluations.values()}
+    sentences = known | dict.fromkeys(sorted(found - known.keys()), "a protocol that this package does not know.")
+    tables = {title: protocol_rows(methods, split, [*sentences]) for split, title in SPLITS.items()}
+    return {"contexts": {title: rows for title, rows in tables.items() if rows}, "protocols": sentences}
 
 
 def _rewards(methods: Sequence[MethodRuns]) -> dict[str, Any]:

@@ -29,17 +29,21 @@ def interval_text(estimate: Estimate | None, digits: int = 1) -> str:
 
 
 def counted_return(
-    returns: Float[np.ndarray, "tasks trials episodes"], uncounted: int
-) -> Float64[np.ndarray, "tasks trials"]:
-    """Score every trial: its mean return, the first ``uncounted`` episodes left out (Algorithm 5).
+    returns: Float[np.ndarray, "tasks trials episodes"], uncounted: int, axis: int | tuple[int, ...] | None = -1
+) -> Float64[np.ndarray, "*n"]:
+    """Average returns over the episodes after the first ``uncounted`` ones (Algorithm 5).
+
+    Args:
+        returns: Returns of episodes in the order in which they were acted.
+        uncounted: First episodes of a trial that are left out.
+        axis: What the mean is over: episodes, so that every trial has its score; with further axes, or None for all.
 
     Raises:
         ValueError: No episode would count.
     """
     if not 0 <= uncounted < returns.shape[-1]:
         raise ValueError(f"uncounted is {uncounted}, but there are {returns.shape[-1]} episodes")
-    counted: Float64[np.ndarray, "tasks trials"] = returns[..., uncounted:].mean(-1, dtype=np.float64)
-    return counted
+    return np.asarray(returns[..., uncounted:].mean(axis, dtype=np.float64))
 
 
 def mean(scores: Float[np.ndarray, "*n seeds tasks"]) -> Float[np.ndarray, "*n"]:

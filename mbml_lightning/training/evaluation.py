@@ -1,54 +1,28 @@
-"""Online evaluation as a Lightning callback: every rank acts on its share of the tasks, all know the scores."""
+"""Evaluation while Lightning trains or validates: `OnlineEvaluation` decides when, `Evaluator` does it."""
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
 from mbml_lightning import ranks
-from mbml_lightning.envs import TaskDistribution
-from mbml_lightning.errors import ResultsError
-from mbml_lightning.evaluation.adaptation import Adaptation, AdaptationProtocol, Chunk, adapt
-from mbml_lightning.evaluation.contexts import begin, needed_actors, read_collectors
-from mbml_lightning.evaluation.trials import merge, own_chunks
-from mbml_lightning.files.evaluation import PROTOCOLS, Evaluation, Split, file_name, save_trajectories
+from mbml_lightning.errors import ConfigurationError, ResultsError
+from mbml_lightning.evaluation.adaptation import Adaptation, adapt
+from mbml_lightning.evaluation.contexts import PAPER, ContextProtocol, find_protocol, needed_actors, read_collectors
+from mbml_lightning.evaluation.metrics import CountedReturn
+from mbml_lightning.evaluation.trials import Chunk, merge, own_chunks
+from mbml_lightning.files.evaluation import Evaluation, Split, file_name, save_trajectories
 from mbml_lightning.files.provenance import made_by
 from mbml_lightning.nets.mlp import MLP
-from mbml_lightning.nets.task_encoder import TaskEncoder
-from mbml_lightning.training import stopping as stop
+from mbml_lightning.seeds import EpisodeSeeds
+from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.training.per_task import PerTask
-from mbml_lightning.types import Policy
-
-
-@runtime_checkable
-class Evaluated(Protocol):
-    """What the evaluation asks of a method."""
-
-    family: TaskDistribution
-    encoder: TaskEncoder | None
-    split: str
-    seed: int
-    num_tasks: int
-    global_step: int
-    trained_updates: int
-    share: ranks.Share
-
-    def weights_digest(self) -> str:
-        """SHA-256 of the weights, asked on all ranks together."""
-        ...
-
-    def provenance(self) -> dict[str, Any]:
-        """What the weights are of."""
-        ...
-
-    def policy(self) -> Policy:
-        """How it acts."""
-        ...
+from mbml_lightning.training.stopping import STOP
 
 
 class OnlineEvaluation(Callback):
@@ -67,12 +41,16 @@ class OnlineEvaluation(Callback):
         trials_while_training: As many, but for the last evaluation of a training, whose scores are kept; ``trials`` if
             None.
         max_context: Latest transitions that the posterior is inferred from, None for all.
-        copies: Simulations stepped side by side, about.
+        copies: Environment copies stepped side by side, about.
         seed: Seed of resets, actions and task identities.
         protocols: How tasks become known: ``prior-online`` (Algorithm 5), ``offline-own``, ``offline-other``,
-            ``random-first``; methods that infer no task are evaluated under the first of these only.
+            ``random-first``, or the path of a class of your own; methods that infer no task are evaluated under the
+            first of these only.
         collectors: Checkpoints of SAC by the set it was trained on, whose actors collect the offline contexts.
         context_episodes: Episodes of an offline context.
+
+    Raises:
+        ConfigurationError: A protocol is unknown or badly named, or there is none, or offline contexts would be empty.
     """
 
     def __init__(
@@ -87,183 +65,216 @@ class OnlineEvaluation(Callback):
         max_context: int | None = None,
         copies: int = 80,
         seed: int = 0,
-        protocols: Sequence[str] = ("prior-online",),
+        protocols: Sequence[str | ContextProtocol] = (PAPER.name,),
         collectors: Mapping[str, str] | None = None,
         context_episodes: int = 1,
     ) -> None:
-        self.folder, self.splits, self.unseen_tasks, self.copies = Path(folder), list(splits), unseen_tasks, copies
-        self.protocol = AdaptationProtocol(episodes, trials, seed, max_context, context_episodes)
+        found = [find_protocol(choice) for choice in protocols]
+        self.protocols = list({protocol.name: protocol for protocol in found}.values())
         self.trials, self.trials_while_training = trials, trials_while_training or trials
-        self.protocols, self.uncounted, self.paths = list(dict.fromkeys(protocols)), uncounted, collectors or {}
-        self.collectors: dict[str, MLP] = {}
-        self.made_of: dict[str, str] = {}  # SHA-256 of the weights that collect contexts
+        self.paths = collectors or {}
+        self.evaluator = Evaluator(
+            Path(folder), list(splits), unseen_tasks, episodes, uncounted, max_context, copies, seed, context_episodes
+        )
         self.evaluated_at: int | None = None  # the step of the last whole evaluation
         self.left_at: int | None = None  # the step whose evaluation a signal ended
-        self.check()
-
-    def check(self) -> None:
-        """Refuse what cannot be evaluated.
-
-        Raises:
-            ResultsError: A protocol is unknown, or there is none, or offline contexts would be empty.
-        """
-        if not self.protocols or not set(self.protocols) <= set(PROTOCOLS):
-            choices = ", ".join(PROTOCOLS)
-            raise ResultsError(f"evaluation.protocols are {self.protocols}: choose at least one of {choices}")
-        if self.protocol.context_episodes < 1:
-            given = self.protocol.context_episodes
-            raise ResultsError(f"evaluation.context_episodes is {given}, but must be at least 1")
+        if not self.protocols:
+            raise ConfigurationError("evaluation.protocols is empty: choose at least one")
+        if context_episodes < 1:
+            raise ConfigurationError(f"evaluation.context_episodes is {context_episodes}, but must be at least 1")
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint of a run that goes on."""
+        """Return what Lightning keeps in a checkpoint, so that a resumed run repeats an interrupted evaluation."""
         return {"left_at": self.left_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on."""
+        """Take it back when Lightning resumes from the checkpoint."""
         self.left_at = state_dict["left_at"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Read who collects contexts, before anything is acted."""
-        method = cast(Evaluated, pl_module)
-        for split, tasks in needed_actors(self.protocols_of(method), self.tasks(method)).items():
-            found = read_collectors(self.paths.get(split), split, method.family.name, tasks)
-            self.collectors[split], self.made_of[f"collectors.{split}"] = found
+        """Read the actors that collect contexts when a run begins, so that a missing one is named before any work."""
+        method = method_of(trainer)
+        self.evaluator.read_collectors(method, self.protocols_of(method), self.paths)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate, unless Lightning only tries whether validation works."""
-        if self.splits and not trainer.sanity_checking:
-            self.evaluate(trainer, pl_module)
+        """Evaluate whenever Lightning validates, but not in its sanity check before the training."""
+        if self.evaluator.splits and not trainer.sanity_checking:
+            self.evaluate(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Make up for an evaluation that a signal ended."""
+        """Repeat, before the first block of a resumed run, the evaluation that a signal interrupted."""
         if self.left_at == trainer.global_step:
-            self.evaluate(trainer, pl_module)
+            self.evaluate(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The last weights are always evaluated, if any are."""
+        """Evaluate the last weights of a training where no validation fell on its last block."""
         if self.ends_with_evaluation(trainer) and self.evaluated_at != trainer.global_step:
-            self.evaluate(trainer, pl_module)
+            self.evaluate(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Also where the updates were done before, and a signal ended their evaluation."""
+        """Evaluate in a run that is resumed after its last update, whose last evaluation was interrupted.
+
+        Lightning then skips the training with its hooks; it calls this one at the end of any run.
+        """
         if self.ends_with_evaluation(trainer):
-            weights = cast(Evaluated, pl_module).weights_digest()
-            if not ranks.gather(self.is_evaluated(pl_module, weights))[0]:
-                self.evaluate(trainer, pl_module)
+            method = method_of(trainer)
+            weights, last = method.weights_digest(), self.protocols_of(method)[-1]
+            if not ranks.gather(self.evaluator.is_saved(last, weights, self.trials))[0]:
+                self.evaluate(trainer)
 
     def ends_with_evaluation(self, trainer: L.Trainer) -> bool:
-        """Whether a finished training is evaluated, and may be now."""
-        evaluated = bool(self.splits) and trainer.global_step >= trainer.max_steps and trainer.enable_validation
-        return evaluated and not stop.agreed()
+        """Tell whether all updates are done and their weights are to be evaluated; asked on all ranks together."""
+        finished = trainer.global_step >= trainer.max_steps and trainer.enable_validation
+        return bool(self.evaluator.splits) and finished and not STOP.agreed()
 
-    def is_evaluated(self, pl_module: L.LightningModule, weights: str) -> bool:
-        """Whether the folder has a whole evaluation of these weights."""
-        last = self.protocols_of(cast(Evaluated, pl_module))[-1]
-        try:
-            kept = Evaluation.load(self.folder / file_name("evaluation.json", last))
-        except ResultsError:
-            return False
-        return kept.made_of.get("weights") == weights and kept.trials == self.trials
-
-    def evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Act, gather, log and save, one protocol after the other, until a signal asks to stop."""
-        method = cast(Evaluated, pl_module)
-        training = trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
-        self.protocol = replace(self.protocol, trials=self.trials_while_training if training else self.trials)
+    def evaluate(self, trainer: L.Trainer) -> None:
+        """Act, log and save, one protocol after the other, until a signal asks to stop."""
+        method, training = method_of(trainer), trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
+        trials = self.trials_while_training if training else self.trials
         weights = method.weights_digest()
-        for name in self.protocols_of(method):
+        for protocol in self.protocols_of(method):
             started = time.perf_counter()
-            results = self.results(name, method, pl_module.device)
+            results = self.evaluator.act(protocol, method, trials)
             self.left_at = None if results else trainer.global_step
             if not results:
                 return
-            if trainer.validating:
-                self.log_scores(pl_module, name, results)
+            self.log_scores(trainer, protocol, results)
             if trainer.is_global_zero:
-                self.log_tasks(trainer, method, name, results)
-                self.save(method, name, results, weights, time.perf_counter() - started)
+                self.evaluator.save(protocol, method, results, weights, time.perf_counter() - started)
         self.evaluated_at = trainer.global_step
 
-    def results(self, name: str, method: Evaluated, device: torch.device) -> dict[str, Adaptation]:
-        """What all ranks acted under the protocol ``name``, by split; nothing if one of them was asked to stop."""
-        mine = []
-        for chunk in self.chunks(method):
-            if stop.asked() is None:
-                mine.append((chunk, self.act(name, method, chunk, device)))
-        parts = ranks.gather(mine)
-        return {} if stop.agreed() else merge([item for part in parts for item in part])
+    def protocols_of(self, method: Algorithm) -> list[ContextProtocol]:
+        """List the protocols for a method: those that infer no task have no use for contexts."""
+        return self.protocols if method.encoder is not None else [PAPER]
 
-    def log_scores(self, pl_module: L.LightningModule, name: str, results: dict[str, Adaptation]) -> None:
-        """To Lightning: for the bar, and for callbacks that choose by a score."""
-        scores, protocols = self.scores(name, results), self.protocols_of(cast(Evaluated, pl_module))
-        if name == (PROTOCOLS[0] if PROTOCOLS[0] in protocols else protocols[0]):
-            scores["val/return"] = self.score(results.get("test", next(iter(results.values()))))
-        for key, value in scores.items():
-            pl_module.log(key, value, prog_bar=key == "val/return", logger=False, batch_size=1)
-
-    def act(self, name: str, method: Evaluated, chunk: Chunk, device: torch.device) -> Adaptation:
-        """The trials of a chunk under the protocol ``name``."""
-        start = begin(name, method.family, self.protocol, chunk, self.collectors, device)
-        return adapt(method.policy(), method.encoder, method.family, self.protocol, chunk, device, start)
-
-    def protocols_of(self, module: Evaluated) -> list[str]:
-        """Methods that infer no task have no use for contexts."""
-        return self.protocols if module.encoder is not None else [PROTOCOLS[0]]
-
-    def tasks(self, module: Evaluated) -> dict[str, int]:
-        """Tasks that are acted on, by split."""
-        if isinstance(module, PerTask):
-            return {module.split: module.num_tasks} if self.splits else {}
-        unseen = {split: len(module.family.tasks(split)[: self.unseen_tasks]) for split in self.splits}
-        return {split: module.num_tasks if split == "train" else count for split, count in unseen.items()}
-
-    def chunks(self, module: Evaluated) -> list[Chunk]:
-        """All (task, trial) pairs that this rank acts."""
-        stack = module.share.tasks if isinstance(module, PerTask) else None
-        return own_chunks(self.tasks(module), self.protocol.trials, self.copies, stack, module.num_tasks)
-
-    def score(self, result: Adaptation) -> float:
-        """Mean return over tasks, trials and counted episodes."""
-        return float(result.returns[..., self.uncounted :].mean())
-
-    def scores(self, name: str, results: dict[str, Adaptation]) -> dict[str, float]:
-        """Of every split, named after every protocol but the paper's."""
-        ending = "" if name == PROTOCOLS[0] else f"_{name}"
-        return {f"val/return_{split}{ending}": self.score(result) for split, result in results.items()}
-
-    def log_tasks(self, trainer: L.Trainer, module: Evaluated, name: str, results: dict[str, Adaptation]) -> None:
-        """Scores to the loggers; under the paper's protocol those of single tasks, too."""
-        values = self.scores(name, results)
-        for split, result in results.items() if name == PROTOCOLS[0] else ():
-            means = result.returns[..., self.uncounted :].mean((-2, -1))
-            values |= {f"val/return_{split}_task_{i}": float(mean) for i, mean in enumerate(means)}
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=module.trained_updates)
+    def log_scores(self, trainer: L.Trainer, protocol: ContextProtocol, results: Mapping[str, Adaptation]) -> None:
+        """Give scores to Lightning, for the bar and for callbacks that choose by one, and to the loggers."""
+        method, scores = method_of(trainer), {split: self.evaluator.score(result) for split, result in results.items()}
+        ending = "" if protocol == PAPER else f"_{protocol.name}"
+        values = {f"val/return_{split}{ending}": float(score["mean"]) for split, score in scores.items()}
+        protocols = self.protocols_of(method)
+        if trainer.validating:
+            shown = dict(values)
+            if protocol == (PAPER if PAPER in protocols else protocols[0]):
+                shown["val/return"] = float(scores.get("test", next(iter(scores.values())))["mean"])
+            for name, value in shown.items():
+                method.log(name, value, prog_bar=name == "val/return", logger=False, batch_size=1)
+        for split, score in scores.items() if protocol == PAPER else ():
+            values |= {f"val/return_{split}_task_{i}": value for i, value in enumerate(score["tasks"].tolist())}
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            logger.log_metrics(values, step=method.trained_updates)
             logger.save()
 
-    def save(self, module: Evaluated, name: str, results: dict[str, Adaptation], weights: str, seconds: float) -> None:
+
+@dataclass
+class Evaluator:
+    """Acts on the tasks of a method, scores what happened and saves it; the arguments are those of the callback."""
+
+    folder: Path
+    splits: Sequence[str]
+    unseen_tasks: int | None
+    episodes: int
+    uncounted: int
+    max_context: int | None
+    copies: int
+    seed: int
+    context_episodes: int
+    actors: dict[str, MLP] = field(default_factory=dict)
+    """By split the networks that collect contexts."""
+    made_of: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of their weights."""
+
+    def read_collectors(
+        self, method: Algorithm, protocols: Sequence[ContextProtocol], paths: Mapping[str, str]
+    ) -> None:
+        """Read the actors that the protocols need.
+
+        Raises:
+            CheckpointError: A checkpoint is missing or does not fit.
+        """
+        for split, tasks in needed_actors(protocols, self.tasks(method)).items():
+            found = read_collectors(paths.get(split), split, method.family.name, tasks)
+            self.actors[split], self.made_of[f"collectors.{split}"] = found
+
+    def tasks(self, method: Algorithm) -> dict[str, int]:
+        """Count the tasks that are acted on, by split."""
+        if isinstance(method, PerTask):
+            return {method.split: method.num_tasks} if self.splits else {}
+        unseen = {split: len(method.family.tasks(split)[: self.unseen_tasks]) for split in self.splits}
+        return {split: method.num_tasks if split == "train" else count for split, count in unseen.items()}
+
+    def chunks(self, method: Algorithm, trials: int) -> list[Chunk]:
+        """List all (task, trial) pairs that this rank acts."""
+        stack = method.share.tasks if isinstance(method, PerTask) else None
+        return own_chunks(self.tasks(method), trials, self.copies, stack, method.num_tasks)
+
+    def act(self, protocol: ContextProtocol, method: Algorithm, trials: int) -> dict[str, Adaptation]:
+        """Act on all ranks and return the results of all by split; nothing if a signal came to one of them."""
+        mine = []
+        for chunk in self.chunks(method, trials):
+            if STOP.received is None:
+                mine.append((chunk, self.act_chunk(protocol, method, chunk)))
+        parts = ranks.gather(mine)
+        return {} if STOP.agreed() else merge([item for part in parts for item in part])
+
+    def act_chunk(self, protocol: ContextProtocol, method: Algorithm, chunk: Chunk) -> Adaptation:
+        """Act the trials of a chunk under a protocol."""
+        seeds = EpisodeSeeds(self.seed, *chunk, device=method.device)
+        start = protocol.begin(method.family, seeds, self.actors, self.context_episodes)
+        return adapt(method.policy(), method.encoder, method.family, seeds, self.episodes, self.max_context, start)
+
+    def score(self, result: Adaptation) -> dict[str, torch.Tensor]:
+        """Compute the counted returns, of results that every rank has."""
+        metric = CountedReturn(self.uncounted, sync_on_compute=False)
+        metric.update(torch.from_numpy(result.returns))
+        scores: dict[str, torch.Tensor] = metric.compute()
+        return scores
+
+    def is_saved(self, protocol: ContextProtocol, weights: str, trials: int) -> bool:
+        """Tell whether the folder has a whole evaluation of these weights."""
+        try:
+            kept = Evaluation.load(self.folder / file_name("evaluation.json", protocol.name))
+        except ResultsError:
+            return False
+        return kept.made_of.get("weights") == weights and kept.trials == trials
+
+    def save(
+        self,
+        protocol: ContextProtocol,
+        method: Algorithm,
+        results: Mapping[str, Adaptation],
+        weights: str,
+        seconds: float,
+    ) -> None:
         """Write the protocol's ``evaluation.json`` and ``trajectories.npz``."""
-        family, protocol, made = module.family, self.protocol, module.provenance()
-        splits = {
-            split: Split(family.tasks(split)[: len(result.returns)].tolist(), result.returns)
-            for split, result in results.items()
-        }
+        family, made, returns = method.family, method.provenance(), {name: x.returns for name, x in results.items()}
         evaluation = Evaluation(
-            method=type(module).__name__,
+            method=type(method).__name__,
             distribution=family.name,
             env_id=family.env_id,
-            seed=module.seed,
-            step=module.trained_updates,
-            protocol=name,
+            seed=method.seed,
+            step=method.trained_updates,
+            protocol=protocol.name,
             horizon=family.horizon,
-            episodes=protocol.episodes,
+            episodes=self.episodes,
             uncounted=self.uncounted,
-            trials=protocol.trials,
-            splits=splits,
+            trials=next(iter(returns.values())).shape[1],
+            splits={name: Split(family.tasks(name)[: len(x)].tolist(), x) for name, x in returns.items()},
             made_by=made_by() | {"wall_clock": {"evaluation": round(seconds, 3)}},
             made_of={"weights": weights} | self.made_of | {name: made[name] for name in ("data", "parents", "config")},
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        evaluation.save(self.folder / file_name("evaluation.json", name))
+        evaluation.save(self.folder / file_name("evaluation.json", protocol.name))
         paths = {split: result.observations for split, result in results.items()}
-        save_trajectories(self.folder / file_name("trajectories.npz", name), paths)
+        save_trajectories(self.folder / file_name("trajectories.npz", protocol.name), paths)
+
+
+def method_of(trainer: L.Trainer) -> Algorithm:
+    """Return the method that the trainer trains or validates.
+
+    Raises:
+        TypeError: It is none of this package's kind.
+    """
+    if not isinstance(trainer.lightning_module, Algorithm):
+        raise TypeError(f"OnlineEvaluation evaluates an Algorithm, not a {type(trainer.lightning_module).__name__}")
+    return trainer.lightning_module

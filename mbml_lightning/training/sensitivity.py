@@ -1,4 +1,4 @@
-"""Logs, while a method trains, whether its encoder reads rewards, and keeps the posteriors that show it."""
+"""The Lightning callback that logs whether an encoder reads rewards, and keeps the posteriors that show it."""
 
 import logging
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 from mbml_lightning.data.relabelling import OracleRelabeller, under_every_task
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import RelabellingError, ResultsError
-from mbml_lightning.evaluation.sensitivity import reward_sensitivity, rewards_followed
+from mbml_lightning.evaluation.metrics import RewardReading
 from mbml_lightning.files.posteriors import load_posteriors
 from mbml_lightning.files.writing import replacing
 from mbml_lightning.nets.task_encoder import product
@@ -22,10 +22,10 @@ from mbml_lightning.types import Gaussian, Transitions
 
 
 class RewardSensitivity(Callback):
-    """``val/reward_sensitivity`` and ``val/rewards_followed`` at every evaluation, and ``posteriors.npz``.
+    """Logs ``val/reward_sensitivity`` and ``val/rewards_followed`` at every evaluation and writes ``posteriors.npz``.
 
-    A few contexts of each training task get every other task's true rewards; states and actions stay. Where the data
-    do not tell true rewards, or tasks do not differ in them, there is nothing to measure.
+    A few contexts of each training task get every other task's true rewards; states and actions stay. Nothing
+    is measured where the data do not tell true rewards, or tasks do not differ in them.
 
     Args:
         folder: Where ``posteriors.npz`` goes: posterior means by ``before_own`` and ``after_own`` ``(K, N, Z)``,
@@ -39,7 +39,7 @@ class RewardSensitivity(Callback):
         self.rows: Transitions | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the contexts; at the first start, keep their posteriors before training."""
+        """Draw contexts before the first block; unless the run is resumed, keep their posteriors before training."""
         if not isinstance(pl_module, Algorithm) or pl_module.encoder is None or pl_module.num_tasks < 2:
             return
         if not trainer.is_global_zero:
@@ -53,20 +53,17 @@ class RewardSensitivity(Callback):
             self.save("before", *self.posteriors(pl_module))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure and log; the encoder is that of the updates so far."""
+        """Measure and log whenever Lightning validates, with the encoder of the updates so far."""
         if self.rows is None or not isinstance(pl_module, Algorithm):
             return
         own, swapped = self.posteriors(pl_module)
-        pl_module.write(
-            {
-                "val/reward_sensitivity": float(reward_sensitivity(own, swapped)),
-                "val/rewards_followed": float(rewards_followed(own, swapped)),
-            }
-        )
+        metric = RewardReading(sync_on_compute=False)  # rank 0 alone measures
+        metric.update(own, swapped)
+        pl_module.write({f"val/{name}": float(value) for name, value in metric.compute().items()})
         self.save("after", own, swapped)
 
     def swapped(self, rows: Rows, module: Algorithm) -> Transitions:
-        """Contexts c_j with the rewards of task i at ``[i, j]``, ``(K, K, N x C)``; the diagonal has its own."""
+        """Make contexts c_j with the rewards of task i at ``[i, j]``, ``(K, K, N x C)``; the diagonal has its own."""
         generator = torch.Generator().manual_seed(self.seed)
         count = self.contexts * module.context_size
         index = torch.randint(rows.count, (module.num_tasks, count), generator=generator).to(rows.packed.device)
@@ -78,10 +75,10 @@ class RewardSensitivity(Callback):
 
     @torch.no_grad()
     def posteriors(self, module: Algorithm) -> tuple[Gaussian, Gaussian]:
-        """Of each task's own contexts ``(K, N, Z)``, and of those with swapped rewards ``(K, K, N, Z)``."""
+        """Infer the task from own contexts, ``(K, N, Z)``, and from those with swapped rewards, ``(K, K, N, Z)``."""
         assert self.rows is not None
         assert module.encoder is not None
-        factors = module.encoder(self.rows)
+        factors = module.encoder(self.rows)  # (K, K, N x C, Z)
         posterior = product(Gaussian(*(x.unflatten(2, (self.contexts, -1)) for x in factors)))
         return Gaussian(*(x.diagonal().movedim(-1, 0) for x in posterior)), posterior
 
@@ -96,7 +93,7 @@ class RewardSensitivity(Callback):
 
 
 def before_training(path: Path) -> dict[str, np.ndarray]:
-    """The posteriors before training that a file of posteriors holds; none if it is damaged, which is said."""
+    """Read the posteriors before training from ``posteriors.npz``; none, with a warning, if it is damaged."""
     try:
         means = load_posteriors(path).get("before")
     except ResultsError as error:

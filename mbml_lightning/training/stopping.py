@@ -1,4 +1,4 @@
-"""A signal asks a run to stop; it is answered where nothing is lost."""
+"""An orderly end of a run that is asked to stop by a signal, with a checkpoint from which it can be resumed."""
 
 import signal
 from types import FrameType
@@ -12,83 +12,81 @@ from mbml_lightning import ranks
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, and what clusters send before the time of a job is up."""
 
-_received: int | None = None
-_previous: dict[int, Any] = {}
+
+class StopSignal:
+    """The first signal that asked this process to stop, noted without interrupting what it does.
+
+    Attributes:
+        received: Its number; None as long as there was none.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Note the first signal from now on; a second one raises `KeyboardInterrupt` at once."""
+        self._handlers.update({number: signal.signal(number, self._note) for number in SIGNALS})
+
+    def restore(self) -> None:
+        """Give the signals back to their earlier handlers; what was received stays noted."""
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+    def clear(self) -> None:
+        """Forget what an earlier run in this process received."""
+        self.received = None
+
+    def agreed(self) -> bool:
+        """Tell whether any rank received a signal; must be called on all ranks together, so that all stop together."""
+        number = max(ranks.gather(self.received or 0))
+        self.received = self.received or number or None
+        return number > 0
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
 
 
-def asked() -> int | None:
-    """The number of the first signal that came."""
-    return _received
-
-
-def agreed() -> bool:
-    """Whether any rank was asked to stop; all ranks ask this together, and stop together."""
-    number = max(ranks.gather(_received or 0))
-    if number:
-        ask(number)
-    return number > 0
-
-
-def forget() -> None:
-    """Another run begins in this process."""
-    global _received
-    _received = None
-
-
-def ask(number: int) -> None:
-    """As if this process had got the signal that another rank got."""
-    global _received
-    _received = _received or number
-
-
-def listen() -> None:
-    """From now on the first signal is noted; a second one is Ctrl-C at once."""
-    _previous.update({number: signal.signal(number, _note) for number in SIGNALS})
-
-
-def leave() -> None:
-    """Hand the signals back."""
-    while _previous:
-        signal.signal(*_previous.popitem())
-
-
-def _note(number: int, frame: FrameType | None) -> None:
-    if _received is not None:
-        raise KeyboardInterrupt
-    ask(number)
+STOP = StopSignal()
+"""The one of this process, since signal handlers are the process's."""
 
 
 def evaluation_is_due(trainer: L.Trainer) -> bool:
-    """Whether Lightning evaluates after the block in hand."""
+    """Tell whether Lightning validates after the current block."""
     return (trainer.fit_loop.total_batch_idx + 1) % cast(float, trainer.val_check_batch) == 0
 
 
 class GracefulStop(Callback):
-    """The first signal ends the run after the block in hand, with a checkpoint; a second one at once."""
+    """Ends the run after the current block when a signal comes, with a checkpoint; at once on a second signal."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """What was asked of an earlier run in this process is not asked of this one."""
-        forget()
+        """Clear the signal when a run begins: that of an earlier run in this process is not for this one."""
+        STOP.clear()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen, after Lightning has set its own handlers."""
-        listen()
+        """Install our handlers before the first block, when Lightning has installed its own."""
+        STOP.install()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Lightning evaluates before it stops, which only a due evaluation should."""
-        trainer.should_stop = agreed() or trainer.should_stop
-        if asked() and not evaluation_is_due(trainer):
+        """Stop after a block.
+
+        Setting `should_stop` makes Lightning validate once more; suppress that unless an evaluation was due.
+        """
+        trainer.should_stop = STOP.agreed() or trainer.should_stop
+        if STOP.received and not evaluation_is_due(trainer):
             trainer.limit_val_batches = 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Do not begin another block."""
+        """Stop after a validation within the training, before Lightning begins another block."""
         if trainer.state.fn == "fit":
-            trainer.should_stop = agreed() or trainer.should_stop
+            trainer.should_stop = STOP.agreed() or trainer.should_stop
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Hand the signals back; the checkpoint callback saves."""
-        leave()
+        """Restore the handlers when the training is over; the checkpoint callback saves."""
+        STOP.restore()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Likewise."""
-        leave()
+        """Restore the handlers when an exception ends the training."""
+        STOP.restore()

@@ -14,7 +14,7 @@ from mbml_lightning.data.relabelling import OracleRelabeller, under_every_task
 from mbml_lightning.data.rows import Rows, pack
 from mbml_lightning.envs import distribution, make_vec_env
 from mbml_lightning.envs.point import SPEED
-from mbml_lightning.evaluation.adaptation import run_episode
+from mbml_lightning.evaluation.rollouts import run_episode
 from mbml_lightning.evaluation.sensitivity import reward_sensitivity, rewards_followed
 from mbml_lightning.nets.task_encoder import product, sample
 from mbml_lightning.objectives.triplet import RelabelledTriplet

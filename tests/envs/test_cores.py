@@ -6,7 +6,8 @@ import torch
 from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.envs import distribution
 from mbml_lightning.envs.cores import cores_for_physics
-from mbml_lightning.evaluation.adaptation import AdaptationProtocol, Chunk, adapt
+from mbml_lightning.evaluation.adaptation import adapt
+from mbml_lightning.seeds import EpisodeSeeds
 
 
 class Watching:
@@ -36,5 +37,4 @@ def test_collecting_and_evaluating_act_on_one_thread(tmp_path):
     data = OnlineDataModule(str(tmp_path / "data"), "PointGoal", interactions=5, capacity=5)
     data.setup("fit")
     data.collect(Watching(), 5)
-    chunk = Chunk("test", range(2), range(1))
-    adapt(Watching(), None, distribution("PointGoal"), AdaptationProtocol(episodes=1, trials=1), chunk)
+    adapt(Watching(), None, distribution("PointGoal"), EpisodeSeeds(0, "test", range(2), range(1)), episodes=1)

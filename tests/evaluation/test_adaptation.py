@@ -9,22 +9,13 @@ import torch
 
 from mbml_lightning.algorithms import BCQ
 from mbml_lightning.envs import distribution
-from mbml_lightning.evaluation.adaptation import (
-    AdaptationProtocol,
-    Chunk,
-    adapt,
-    draw,
-    first_trial,
-    infer,
-    run_episode,
-    seeds,
-)
+from mbml_lightning.evaluation.adaptation import Belief, adapt
 from mbml_lightning.nets.task_encoder import TaskEncoder
+from mbml_lightning.seeds import EpisodeSeeds
 from mbml_lightning.training.sharding import keep_tasks
 from mbml_lightning.types import Gaussian
 
 POINT = distribution("PointGoal")
-PROTOCOL = AdaptationProtocol(episodes=3, trials=2, seed=7)
 
 
 @dataclass
@@ -50,17 +41,17 @@ def encoder():
     return encoder
 
 
-def chunk(split="test", tasks=range(0, 3), trials=range(0, 2)):
-    return Chunk(split, tasks, trials)
+def seeds(split="test", tasks=range(0, 3), trials=range(0, 2)):
+    return EpisodeSeeds(7, split, tasks, trials)
 
 
 def test_the_first_identity_is_the_prior_s_and_each_later_one_the_posterior_s(encoder):
     policy = Recorder()
-    adapt(policy, encoder, POINT, PROTOCOL, chunk())
+    adapt(policy, encoder, POINT, seeds(), episodes=3)
     per_episode = [policy.calls[i : i + 20] for i in range(0, 60, 20)]
     rows = []
     for e, calls in enumerate(per_episode):
-        noise = draw(PROTOCOL, chunk(), e, "z", 3)
+        noise = seeds().normal("z", e, 3)
         expected = torch.empty(3, 2, 3)
         for k in range(3):
             for b in range(2):
@@ -81,7 +72,7 @@ def transitions_of(policy, encoder, calls, episode):
     for k in range(3):
         for b in range(2):
             env = gym.make("mbml/PointGoal-v0", task=tasks[k])
-            s, _ = env.reset(seed=seeds(PROTOCOL, chunk(), episode, "reset")[k][b])
+            s, _ = env.reset(seed=seeds().resets("reset", episode)[2 * k + b])
             steps[k][b] = []
             for observations, z, noise in calls:
                 np.testing.assert_array_equal(observations[k, b].numpy(), s)
@@ -103,7 +94,7 @@ def transitions_of(policy, encoder, calls, episode):
 
 def test_returns_are_sums_of_rewards(encoder):
     policy = Recorder()
-    result = adapt(policy, encoder, POINT, PROTOCOL, chunk())
+    result = adapt(policy, encoder, POINT, seeds(), episodes=3)
     tasks = POINT.tasks("test")
     total = np.zeros((3, 2, 3))
     for e in range(3):
@@ -121,28 +112,16 @@ def test_returns_are_sums_of_rewards(encoder):
 @pytest.mark.parametrize(
     "parts",
     [
-        [chunk(tasks=range(0, 1)), chunk(tasks=range(1, 3))],
-        [chunk(trials=range(0, 1)), chunk(trials=range(1, 2))],
+        [seeds(tasks=range(0, 1)), seeds(tasks=range(1, 3))],
+        [seeds(trials=range(0, 1)), seeds(trials=range(1, 2))],
     ],
 )
 def test_scores_do_not_depend_on_who_else_is_evaluated(encoder, parts):
-    whole = adapt(Recorder(), encoder, POINT, PROTOCOL, chunk())
+    whole = adapt(Recorder(), encoder, POINT, seeds(), episodes=3)
     for part in parts:
-        result = adapt(Recorder(), encoder, POINT, PROTOCOL, part)
+        result = adapt(Recorder(), encoder, POINT, part, episodes=3)
         rows = whole.returns[part.tasks.start : part.tasks.stop, part.trials.start : part.trials.stop]
         np.testing.assert_allclose(result.returns, rows, atol=1e-4)
-
-
-def test_seeds_differ_in_everything_they_name():
-    every = [
-        seeds(AdaptationProtocol(seed=seed), chunk(split), episode, purpose)
-        for seed in (0, 1)
-        for split in ("train", "test")
-        for episode in (0, 1)
-        for purpose in ("z", "action", "reset", "context-action", "context-reset")
-    ]
-    flat = [seed for rows in every for row in rows for seed in row]
-    assert len(set(flat)) == len(flat) == 40 * 6
 
 
 def test_max_context_keeps_the_latest_rows():
@@ -155,35 +134,11 @@ def test_max_context_keeps_the_latest_rows():
     kept = [(0, 2), (1, 0), (1, 1)]  # the latest three that happened
     precision = sum(1 / factors[e].variance[0, 0, t] for e, t in kept)
     mean = sum(factors[e].mean[0, 0, t] / factors[e].variance[0, 0, t] for e, t in kept) / precision
-    posterior = infer(factors, alive, max_context=3)
+    belief = Belief(TaskEncoder(1, 1, 2, [2]), max_context=3)
+    belief.observed = list(zip(factors, alive, strict=True))
+    posterior = belief.posterior()
     torch.testing.assert_close(posterior.mean[0, 0], mean)
     torch.testing.assert_close(posterior.variance[0, 0], 1 / precision)
-
-
-class Countdown:
-    """Two copies that end after one and three steps; every step is worth 1."""
-
-    num_envs = 2
-
-    def reset(self, seed):
-        self.t = 0
-        return np.zeros((2, 1), np.float32), {}
-
-    def step(self, actions):
-        self.t += 1
-        s = np.full((2, 1), self.t, np.float32)
-        return s, np.ones(2), np.array([self.t == 1, self.t == 3]), np.zeros(2, bool), {}
-
-
-def test_steps_after_an_episode_s_end_do_not_count(monkeypatch):
-    body = run_episode.__wrapped__ if hasattr(run_episode, "__wrapped__") else run_episode
-    while hasattr(body, "__wrapped__"):
-        body = body.__wrapped__
-    episode = body(Countdown(), Recorder(noise_dim=1), None, torch.zeros(2, 1, 9, 1), [0, 0])
-    assert episode.alive[:, 0].tolist() == [[True, False, False], [True, True, True]]
-    assert episode.transitions.terminations[1, 0].tolist() == [0, 0, 1]
-    assert (episode.transitions.rewards * episode.alive).sum(-1).flatten().tolist() == [1, 3]
-    assert first_trial(episode, 5)[..., 0].tolist() == [[0, 1, 1, 1, 1, 1], [0, 1, 2, 3, 3, 3]]
 
 
 def test_episodes_that_end_early_have_paths_of_one_length():
@@ -192,7 +147,7 @@ def test_episodes_that_end_early_have_paths_of_one_length():
             return torch.ones(*observations.shape[:2], 3)
 
     hopper = distribution("HopperParam")
-    result = adapt(Falls(noise_dim=1), None, hopper, AdaptationProtocol(episodes=2, trials=1), chunk())
+    result = adapt(Falls(noise_dim=1), None, hopper, seeds(trials=range(1)), episodes=2)
     assert result.observations.shape == (3, 2, hopper.horizon + 1, hopper.observation_dim)
     assert (result.observations[:, :, -1] == result.observations[:, :, -2]).all(), "all fell before the horizon"
 
@@ -202,8 +157,8 @@ def test_some_tasks_of_a_stack_act_as_they_do_beside_all_others(tasks):
     """So that a rank that learns some of the tasks reports the scores that one process would."""
     torch.manual_seed(0)
     teachers = BCQ("PointGoal", hidden=[16, 16], vae_hidden=[16, 16])
-    whole = adapt(teachers.policy(), None, POINT, PROTOCOL, chunk("train", range(5)))
+    whole = adapt(teachers.policy(), None, POINT, seeds("train", range(5)))
     keep_tasks(teachers, tasks)
-    some = adapt(teachers.policy(), None, POINT, PROTOCOL, chunk("train", tasks))
+    some = adapt(teachers.policy(), None, POINT, seeds("train", tasks))
     np.testing.assert_array_equal(some.returns, whole.returns[tasks.start : tasks.stop])
     np.testing.assert_array_equal(some.observations, whole.observations[tasks.start : tasks.stop])

@@ -13,8 +13,8 @@ import mbml_lightning
 from mbml_lightning.algorithms import MBML, Random
 from mbml_lightning.envs import distribution, make_vec_env
 from mbml_lightning.errors import CheckpointError
-from mbml_lightning.evaluation.adaptation import run_episode
 from mbml_lightning.evaluation.agent import Agent
+from mbml_lightning.evaluation.rollouts import run_episode
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.types import Policy, Transitions
 

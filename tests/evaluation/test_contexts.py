@@ -1,6 +1,7 @@
 """Context protocols: who collects, what the posterior is inferred from, and who acts first."""
 
 import math
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -8,16 +9,25 @@ import pytest
 import torch
 
 from mbml_lightning.envs import distribution
-from mbml_lightning.errors import CheckpointError
-from mbml_lightning.evaluation.adaptation import AdaptationProtocol, Chunk, Episode, Start, adapt, draw
-from mbml_lightning.evaluation.contexts import begin, needed_actors, other_members, read_collectors
+from mbml_lightning.errors import CheckpointError, ConfigurationError
+from mbml_lightning.evaluation import contexts
+from mbml_lightning.evaluation.adaptation import PRIOR, Start, adapt
+from mbml_lightning.evaluation.contexts import (
+    PAPER,
+    PROTOCOLS,
+    ContextProtocol,
+    find_protocol,
+    needed_actors,
+    other_members,
+    read_collectors,
+)
+from mbml_lightning.evaluation.rollouts import Episode
 from mbml_lightning.files.checkpoints import seal
-from mbml_lightning.files.evaluation import PROTOCOLS
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.nets.task_encoder import TaskEncoder
+from mbml_lightning.seeds import EpisodeSeeds
 
 POINT = distribution("PointGoal")
-PROTOCOL = AdaptationProtocol(episodes=3, trials=2, seed=7, context_episodes=2)
 
 
 class Walker:
@@ -86,22 +96,26 @@ def rows_of(episodes, k, b):
                 yield tuple(x[k, b, t] for x in episode.transitions[:4])
 
 
-def begun(name, chunk, stack):
-    return begin(name, POINT, PROTOCOL, chunk, {"train": stack, "test": stack})
+def seeds(split, tasks, trials):
+    return EpisodeSeeds(7, split, tasks, trials)
+
+
+def begun(name, seeds, stack):
+    return find_protocol(name).begin(POINT, seeds, {"train": stack, "test": stack}, episodes=2)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_own_context_is_of_this_task_and_acted_by_its_own_member(stack, learners, split):
     stacks = {name: stack if name == split else learners for name in ("train", "test")}
-    start = begin("offline-own", POINT, PROTOCOL, Chunk(split, range(1, 3), range(2)), stacks)
+    start = find_protocol("offline-own").begin(POINT, seeds(split, range(1, 3), range(2)), stacks, episodes=2)
     check_context(start, POINT.tasks(split)[1:3], [[1, 1], [2, 2]])
 
 
 def test_the_other_context_has_this_task_s_rewards_and_another_member_s_actions(stack):
-    chunk = Chunk("train", range(3, 5), range(2))
-    check_context(begun("offline-other", chunk, stack), POINT.tasks("train")[3:5], [[4, 0], [0, 1]])
-    chunk = Chunk("test", range(3, 4), range(3))
-    check_context(begun("offline-other", chunk, stack), POINT.tasks("test")[3:4], [[3, 4, 0]])
+    trials = seeds("train", range(3, 5), range(2))
+    check_context(begun("offline-other", trials, stack), POINT.tasks("train")[3:5], [[4, 0], [0, 1]])
+    trials = seeds("test", range(3, 4), range(3))
+    check_context(begun("offline-other", trials, stack), POINT.tasks("test")[3:4], [[3, 4, 0]])
 
 
 def check_context(start, goals, members):
@@ -119,32 +133,32 @@ def check_context(start, goals, members):
 
 
 def test_contexts_begin_elsewhere_than_the_trial_s_episodes(encoder, stack):
-    chunk = Chunk("test", range(2), range(1))
-    start = begun("offline-own", chunk, stack)
-    acted = adapt(Walker(), encoder, POINT, PROTOCOL, chunk, start=start).observations
+    trials = seeds("test", range(2), range(1))
+    start = begun("offline-own", trials, stack)
+    paths = adapt(Walker(), encoder, POINT, trials, 3, start=start).observations
     for k in range(2):
-        begins = [*acted[k, :, 0], *(context.transitions.observations[k, 0, 0].numpy() for context in start.context)]
+        begins = [*paths[k, :, 0], *(context.transitions.observations[k, 0, 0].numpy() for context in start.context)]
         assert len(np.unique(begins, axis=0)) == 5
 
 
 def test_every_other_actor_collects_in_turn_and_never_the_own_one():
-    members = other_members(Chunk("train", range(5), range(8)), 5)
+    members = other_members(seeds("train", range(5), range(8)), 5)
     for task in range(5):
         assert sorted(members[task].tolist()) == sorted(2 * [other for other in range(5) if other != task])
-    assert other_members(Chunk("train", range(2, 3), range(3, 4)), 5).tolist() == [[members[2, 3]]]
-    unseen = other_members(Chunk("test", range(4), range(5)), 5)
+    assert other_members(seeds("train", range(2, 3), range(3, 4)), 5).tolist() == [[members[2, 3]]]
+    unseen = other_members(seeds("test", range(4), range(5)), 5)
     assert all(sorted(row) == list(range(5)) for row in unseen.tolist())
 
 
 def test_a_given_context_alone_is_the_posterior_of_every_episode(encoder, learners):
-    chunk = Chunk("test", range(2), range(2))
-    start = begun("offline-own", chunk, learners)
+    trials = seeds("test", range(2), range(2))
+    start = begun("offline-own", trials, learners)
     alive = torch.arange(20) < torch.tensor([[20, 3], [7, 12]]).unsqueeze(-1)  # as if some had ended early
     start = Start(context=[start.context[0], Episode(start.context[1].transitions, alive)])
     policy = Walker()
-    adapt(policy, encoder, POINT, PROTOCOL, chunk, start=start)
+    adapt(policy, encoder, POINT, trials, 3, start=start)
     for e in range(3):
-        noise = draw(PROTOCOL, chunk, e, "z", 3)
+        noise = trials.normal("z", e, 3)
         for k in range(2):
             for b in range(2):
                 mean, variance = posterior(encoder, rows_of(start.context, k, b))
@@ -154,16 +168,16 @@ def test_a_given_context_alone_is_the_posterior_of_every_episode(encoder, learne
 
 
 def test_the_random_first_episode_is_nobody_s_and_counts_as_evidence(encoder, stack):
-    chunk = Chunk("test", range(2), range(1))
+    trials = seeds("test", range(2), range(1))
     slow, fast = Walker(0.2), Walker(5.0)
     paths = [
-        adapt(p, encoder, POINT, PROTOCOL, chunk, start=begun("random-first", chunk, stack)).observations
+        adapt(p, encoder, POINT, trials, 3, start=begun("random-first", trials, stack)).observations
         for p in (slow, fast)
     ]
     np.testing.assert_array_equal(paths[0][:, 0], paths[1][:, 0])
     assert (np.abs(paths[0][:, 1] - paths[1][:, 1]).max((-2, -1)) > 0.1).all()
     assert len(fast.seen) == 40, "the policy acts from the second episode on"
-    noise = draw(PROTOCOL, chunk, 1, "z", 3)
+    noise = trials.normal("z", 1, 3)
     for k, goal in enumerate(POINT.tasks("test")[:2]):
         s = torch.from_numpy(paths[1][k, 0])
         rows = [(x, (y - x) / 0.1, torch.tensor(-math.dist(y, goal)), y) for x, y in pairwise(s)]
@@ -174,24 +188,75 @@ def test_the_random_first_episode_is_nobody_s_and_counts_as_evidence(encoder, st
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", [protocol.name for protocol in PROTOCOLS])
 def test_scores_do_not_depend_on_who_else_is_evaluated_under_any_protocol(encoder, learners, name, split):
-    def returns(chunk):
-        return adapt(Walker(), encoder, POINT, PROTOCOL, chunk, start=begun(name, chunk, learners)).returns
+    def returns(trials):
+        return adapt(Walker(), encoder, POINT, trials, 3, start=begun(name, trials, learners)).returns
 
-    whole = returns(Chunk(split, range(3), range(2)))
+    whole = returns(seeds(split, range(3), range(2)))
     for k in range(3):
         for b in range(2):
-            alone = returns(Chunk(split, range(k, k + 1), range(b, b + 1)))
+            alone = returns(seeds(split, range(k, k + 1), range(b, b + 1)))
             np.testing.assert_allclose(alone[0, 0], whole[k, b], atol=1e-3)
 
 
-def test_actors_are_needed_of_own_tasks_and_of_two_others_at_least():
-    assert needed_actors(["prior-online", "random-first"], {"train": 5}) == {}
-    assert needed_actors(["offline-own"], {"train": 5, "test": 4}) == {"train": 5, "test": 4}
-    assert needed_actors(["offline-other"], {"train": 5, "test": 4}) == {"train": 5}
-    assert needed_actors(["offline-other", "offline-own"], {"test": 4}) == {"test": 4, "train": 2}
-    assert needed_actors(["offline-other"], {"train": 1}) == {"train": 2}
+@pytest.mark.parametrize(
+    ("names", "tasks", "expected"),
+    [
+        (["prior-online", "random-first"], {"train": 5}, {}),
+        (["offline-own"], {"train": 5, "test": 4}, {"train": 5, "test": 4}),
+        (["offline-other"], {"train": 5, "test": 4}, {"train": 5}),
+        (["offline-other", "offline-own"], {"test": 4}, {"test": 4, "train": 2}),
+        (["offline-other"], {"train": 1}, {"train": 2}),
+        (["offline-other", "offline-own"], {"train": 1}, {"train": 2}),
+        (["offline-other"], {}, {}),
+    ],
+)
+def test_actors_are_needed_of_own_tasks_and_of_two_others_at_least(names, tasks, expected):
+    assert needed_actors([find_protocol(name) for name in names], tasks) == expected
+
+
+class Probing(ContextProtocol):
+    """As a user writes one."""
+
+    name = "probing"
+
+    def begin(self, family, seeds, collectors, episodes):
+        return Start(first=Walker())
+
+
+def test_a_protocol_of_another_module_is_found_by_its_path(monkeypatch):
+    module = type(contexts)("my_protocols")
+    module.Probing = Probing
+    monkeypatch.setitem(sys.modules, "my_protocols", module)
+    found = find_protocol("my_protocols.Probing")
+    assert isinstance(found, Probing) and found == Probing() == find_protocol(Probing())
+    assert isinstance(begun(found, seeds("test", range(1), range(1)), None).first, Walker)
+
+
+def test_the_paper_s_protocol_is_the_same_by_name_and_by_path():
+    by_path = find_protocol("mbml_lightning.evaluation.contexts.PriorOnline")
+    assert by_path == find_protocol("prior-online") == PAPER != find_protocol("random-first")
+    assert PAPER.begin(POINT, seeds("test", range(1), range(1)), {}, 1) is PRIOR
+
+
+@pytest.mark.parametrize(
+    "choice", ["offline", "", "my_module.Mine", "os.path", "mbml_lightning.evaluation.contexts.MemberPolicy", ".Mine"]
+)
+def test_what_is_no_protocol_is_refused_with_those_there_are(choice):
+    with pytest.raises(ConfigurationError, match="none of prior-online, offline-own, offline-other, random-first"):
+        find_protocol(choice)
+
+
+@pytest.mark.parametrize("name", ["offline-own", "../mine", "two words", ""])
+def test_names_that_cannot_name_a_file_of_their_own_are_refused(name):
+    with pytest.raises(ConfigurationError, match="is taken, or not of letters, digits and hyphens"):
+        find_protocol(type("Mine", (Probing,), {"name": name})())
+
+
+def test_every_protocol_has_a_name_and_a_sentence_of_its_own():
+    assert len({protocol.name for protocol in PROTOCOLS}) == len(PROTOCOLS)
+    assert len({protocol.sentence for protocol in PROTOCOLS}) == len(PROTOCOLS)
 
 
 def checkpoint(path, stack, **changes):

@@ -202,6 +202,16 @@ def test_context_protocols_stand_side_by_side(tmp_path, without_pictures):
     assert read_csv(tmp_path)["mbml"]["test_mean"] == "172.5"  # not mixed
 
 
+def test_a_protocol_of_a_user_s_own_stands_behind_the_others_by_its_name(tmp_path, without_pictures):
+    fields = vars(Evaluation.load(write_run(tmp_path, "mbml") / "evaluation.json"))
+    Evaluation(**fields | {"protocol": "my-own"}).save(tmp_path / "mbml/seed-0/evaluation-my-own.json")
+    report([tmp_path])
+    html = (tmp_path / "report.html").read_text()
+    assert "<th>random-first</th><th>my-own</th>" in html and "<dt>my-own</dt>" in html
+    score = "172.5 [172.0, 173.0]"
+    assert f"<td>MBML</td><td>{score}</td><td>-</td><td>-</td><td>-</td><td>{score}</td>" in html
+
+
 def test_methods_stand_in_the_order_of_the_names(tmp_path):
     for method in ("random", "unknown", "margin_0", "neither", "pearl", "mbml", "sac"):
         write_run(tmp_path, method)

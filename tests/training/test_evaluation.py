@@ -13,31 +13,33 @@ from commands import ROOT, command
 
 from mbml_lightning.algorithms import BCQ, MBML
 from mbml_lightning.cli.main import main
-from mbml_lightning.errors import ResultsError
+from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.evaluation.adaptation import Adaptation
+from mbml_lightning.evaluation.contexts import PROTOCOLS
 from mbml_lightning.evaluation.trials import merge
 from mbml_lightning.files.checkpoints import seal
-from mbml_lightning.files.evaluation import PROTOCOLS, Evaluation, load_trajectories
+from mbml_lightning.files.evaluation import Evaluation, file_name, load_trajectories
 from mbml_lightning.training.evaluation import OnlineEvaluation
+from mbml_lightning.training.per_task import PerTask
 
 SMALL = dict(hidden=[4], vae_hidden=[4])
+NAMES = [protocol.name for protocol in PROTOCOLS]
 
 
 @pytest.mark.parametrize("trials", [1, 3, 8])
 @pytest.mark.parametrize("copies", [1, 4, 16, 1000])
 @pytest.mark.parametrize("method", [BCQ("PointGoal", **SMALL), MBML("PointGoal", "teachers.ckpt")])
 def test_chunks_cover_every_pair_once(trials, copies, method):
-    evaluation = OnlineEvaluation("nowhere", trials=trials, copies=copies)
-    pairs = [(c.split, k, b) for c in evaluation.chunks(method) for k in c.tasks for b in c.trials]
-    tasks = {"train": range(5)} if method.stacked else {"train": range(5), "test": range(4)}
+    evaluator = OnlineEvaluation("nowhere", copies=copies).evaluator
+    pairs = [(c.split, k, b) for c in evaluator.chunks(method, trials) for k in c.tasks for b in c.trials]
+    tasks = {"train": range(5)} if isinstance(method, PerTask) else {"train": range(5), "test": range(4)}
     assert sorted(pairs) == sorted((split, k, b) for split in tasks for k in tasks[split] for b in range(trials))
 
 
 @pytest.mark.parametrize("method", [BCQ("PointGoal", **SMALL), MBML("PointGoal", "teachers.ckpt")])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_merging_restores_the_order_whatever_the_ranks(method, world_size):
-    evaluation = OnlineEvaluation("nowhere", trials=4, copies=10)
-    chunks = list(evaluation.chunks(method))
+    chunks = OnlineEvaluation("nowhere", copies=10).evaluator.chunks(method, trials=4)
 
     def result(chunk):
         returns = [[[100.0 * k + 10 * b + e for e in range(3)] for b in chunk.trials] for k in chunk.tasks]
@@ -57,13 +59,13 @@ def test_a_stack_acts_on_the_tasks_it_was_trained_on():
     method = BCQ("PointGoal", **SMALL)
     method.split = "ood"
     for splits in (["train", "test"], ["ood"]):
-        assert {chunk.split for chunk in OnlineEvaluation("nowhere", splits).chunks(method)} == {"ood"}
-    assert not list(OnlineEvaluation("nowhere", []).chunks(method))
+        assert {chunk.split for chunk in OnlineEvaluation("nowhere", splits).evaluator.chunks(method, 8)} == {"ood"}
+    assert not OnlineEvaluation("nowhere", []).evaluator.chunks(method, 8)
 
 
 @pytest.mark.parametrize("changes", [{"protocols": ["offline"]}, {"protocols": []}, {"context_episodes": 0}])
 def test_what_cannot_be_evaluated_is_refused_at_once(changes):
-    with pytest.raises(ResultsError, match=f"evaluation.{next(iter(changes))}"):
+    with pytest.raises(ConfigurationError, match=f"evaluation.{next(iter(changes))}"):
         OnlineEvaluation("nowhere", **changes)
 
 
@@ -80,16 +82,16 @@ def test_every_protocol_leaves_its_files_and_scores(experiment, tmp_path):
     seal(sac, sac["mbml"] | {"split": "test"})
     torch.save(sac, tmp_path / "test.ckpt")
     collectors = f"--evaluation.collectors.test={tmp_path}/test.ckpt"
-    validate("mbml", experiment, tmp_path, f"--evaluation.protocols=[{','.join(PROTOCOLS)}]", collectors)
-    names = ["evaluation.json", *(f"evaluation-{protocol}.json" for protocol in PROTOCOLS[1:])]
+    validate("mbml", experiment, tmp_path, f"--evaluation.protocols=[{','.join(NAMES)}]", collectors)
+    names = [file_name("evaluation.json", name) for name in NAMES]
     evaluations = [Evaluation.load(tmp_path / name) for name in names]
-    assert [evaluation.protocol for evaluation in evaluations] == list(PROTOCOLS)
+    assert [evaluation.protocol for evaluation in evaluations] == NAMES
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     scores = {name: value for line in logged for name, value in line.items()}
     for split in ("train", "test"):
         returns = [evaluation.splits[split].returns for evaluation in evaluations]
         assert len({array.tobytes() for array in returns}) == 4, "no two protocols are the same"
-        for protocol, array in zip(PROTOCOLS, returns, strict=True):
+        for protocol, array in zip(NAMES, returns, strict=True):
             ending = "" if protocol == "prior-online" else f"_{protocol}"
             assert scores[f"val/return_{split}{ending}"] == pytest.approx(array[..., 2:].mean())
     for evaluation, name in zip(evaluations, names, strict=True):
@@ -105,6 +107,19 @@ def test_the_first_protocol_speaks_where_the_paper_s_is_not_asked(experiment, tm
     validate("mbml", experiment, tmp_path, protocols)
     assert logged["val/return"] == logged["val/return_test_random-first"] != logged["val/return_test_offline-other"]
     assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_a_protocol_of_a_user_s_module_has_its_own_files_and_scores(experiment, tmp_path, monkeypatch):
+    (tmp_path / "my_protocols.py").write_text(
+        "from mbml_lightning.evaluation.contexts import RandomFirst\nclass Mine(RandomFirst):\n    name = 'mine'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    validate("mbml", experiment, tmp_path, "--evaluation.protocols=[my_protocols.Mine,random-first]")
+    mine, ours = (Evaluation.load(tmp_path / f"evaluation-{name}.json") for name in ("mine", "random-first"))
+    assert mine.protocol == "mine"
+    np.testing.assert_array_equal(mine.splits["test"].returns, ours.splits["test"].returns)
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert any(line.get("val/return_test_mine") == mine.splits["test"].returns[..., 2:].mean() for line in logged)
 
 
 def test_methods_that_infer_no_task_are_evaluated_as_ever(experiment, tmp_path):

@@ -1,0 +1,64 @@
+"""A signal is noted and obeyed at the next block; a second one, or one after the training, is as ever."""
+
+import os
+import signal
+from unittest.mock import Mock
+
+import lightning as L
+import pytest
+
+from mbml_lightning.training.stopping import SIGNALS, STOP, GracefulStop, StopSignal
+
+
+@pytest.fixture
+def stop():
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    stop = StopSignal()
+    stop.install()
+    yield stop
+    stop.restore()
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_is_noted_and_a_second_one_interrupts(stop, number):
+    assert stop.received is None and not stop.agreed()
+    os.kill(os.getpid(), number)
+    assert stop.received == number and stop.agreed()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stop.received == number
+
+
+def test_what_was_received_outlives_the_handlers_until_the_next_run(stop):
+    os.kill(os.getpid(), signal.SIGTERM)
+    stop.restore()
+    assert stop.received == signal.SIGTERM
+    stop.clear()
+    assert stop.received is None and not stop.agreed()
+
+
+def test_what_another_rank_received_is_received_here(stop, monkeypatch):
+    monkeypatch.setattr("mbml_lightning.ranks.gather", lambda mine: [mine, int(signal.SIGUSR1)])
+    assert stop.agreed() and stop.received == signal.SIGUSR1
+
+
+def test_nothing_is_received_after_restoring():
+    stop, seen = StopSignal(), []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+    try:
+        stop.install()
+        stop.restore()
+        os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert seen == [signal.SIGUSR1] and stop.received is None
+
+
+@pytest.mark.parametrize(("block", "validates"), [(2, True), (3, False)])
+def test_a_stopped_training_validates_only_where_that_was_due(monkeypatch, block, validates):
+    monkeypatch.setattr(STOP, "received", int(signal.SIGTERM))
+    trainer = Mock(spec=L.Trainer, should_stop=False, limit_val_batches=1.0, val_check_batch=3)
+    trainer.fit_loop = Mock(total_batch_idx=block)
+    GracefulStop().on_train_batch_end(trainer)
+    assert trainer.should_stop and trainer.limit_val_batches == (1.0 if validates else 0)
