@@ -23,11 +23,6 @@ def file_name(name: str, protocol: str) -> str:
     return name if protocol == PAPER_PROTOCOL else f"{stem}-{protocol}{dot}{ending}"
 
 
-def protocols_in(folder: Path) -> list[str]:
-    """List the protocols other than the paper's of which a run's folder has an evaluation, by its files' names."""
-    return sorted(path.stem.removeprefix("evaluation-") for path in folder.glob("evaluation-*.json"))
-
-
 @dataclass(frozen=True, eq=False)
 class Split:
     """Returns on the tasks of one split.
