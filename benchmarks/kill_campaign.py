@@ -26,10 +26,11 @@ from benchmarks.measuring import publish, threads
 from mbml_lightning.files.checkpoints import read_checkpoint
 from mbml_lightning.files.evaluation import Evaluation
 from mbml_lightning.files.store import read_store
+from mbml_lightning.results.methods import METHODS
 
-NEEDED = ["sac", "bcq", "reward_ensemble", "next_state_ensemble"]
-"""Phases that provide what others read."""
-PHASES = [*NEEDED, "mbml", "contextual_bcq", "pearl", "multi_task_bc"]
+NEEDED = ["sac", *(name for name, method in METHODS.items() if method.needs == ("sac",) and method.kind != "method")]
+"""Phases that provide what others read, in an order in which they can run."""
+PHASES = [*NEEDED, *(name for name, method in METHODS.items() if method.kind == "method")]
 SHOWN = 40
 """Faults that are printed."""
 ARCHIVES = ("trajectories.npz", "posteriors.npz")
@@ -37,8 +38,9 @@ ARCHIVES = ("trajectories.npz", "posteriors.npz")
 
 def command(phase: str, experiment: Path, run: Path, updates: int = 100) -> list[str]:
     """The command line of a phase at tiny scale: short blocks, many checkpoints, some evaluations."""
-    words = ["fit", "-c", f"{CONF}/{phase}.yaml", "--task", f"{CONF}/task/point_goal.yaml"]
-    words += ["--scale", f"{CONF}/scale/tiny.yaml", "--experiment", f"{experiment}", "--run", f"{run}"]
+    words = METHODS[phase].command.replace("conf/", f"{CONF}/").split()
+    words += ["--task", f"{CONF}/task/point_goal.yaml", "--scale", f"{CONF}/scale/tiny.yaml"]
+    words += ["--experiment", f"{experiment}", "--run", f"{run}"]
     words += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--ckpt_path=last"]
     words += ["--model.updates_per_block=5", "--checkpoint.every_n_updates=10", "--evaluation.trials=1"]
     words += ["--scale.warmup=100", f"--scale.interactions={100 + updates}"]

@@ -1,39 +1,42 @@
 """The package's methods outside a Trainer's loop, on synthetic transitions, and the size of their matrix products."""
 
+import contextlib
+import io
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from omegaconf import OmegaConf
 
 from mbml_lightning import envs
-from mbml_lightning.algorithms import (
-    BCQ,
-    MBML,
-    PEARL,
-    SAC,
-    Algorithm,
-    ContextualBCQ,
-    MultiTaskBC,
-    TransitionEnsemble,
-)
+from mbml_lightning.algorithms import BCQ, MBML, SAC, Algorithm, TransitionEnsemble
+from mbml_lightning.algorithms.contextual import ContextualAlgorithm
 from mbml_lightning.algorithms.mbml import load_teachers
 from mbml_lightning.cli.configuration import Scale
-from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabeller, ensemble_prediction
+from mbml_lightning.cli.main import main
+from mbml_lightning.data.relabelling import ensemble_prediction
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs.random_physics import RandomPhysics
-from mbml_lightning.objectives.focal import FOCAL
-from mbml_lightning.objectives.hard_mining import HardMiningTriplet
-from mbml_lightning.objectives.triplet import RelabelledTriplet
+from mbml_lightning.results.methods import METHODS
 from mbml_lightning.types import TaskBatch
 
 CONF = Path(__file__).parents[1] / "conf"
 KEPT = 0.8
 """Share of relabelled rows that the threshold lets pass, about that of the paper's distributions."""
+PHASES = {"sac": "sac", "bcq": "bcq", "ensemble": "reward_ensemble", "mbml": "mbml"}
+"""Names of the measured phases, and their methods."""
+STUDENTS = [
+    name
+    for name, method in METHODS.items()
+    if method.kind in ("method", "ablation") and method.physics == "all" and method.figures != (11,)
+]
+"""Methods that infer their task; margins differ in a number only."""
 
 
 @dataclass
@@ -65,11 +68,23 @@ def make(phase: str, distribution: str, num_tasks: int | None, scale: Scale, dev
     """The method of a phase at a scale, with an optimiser step's every part in place."""
     torch.manual_seed(0)
     rows = synthetic_rows(distribution, num_tasks, scale.interactions, device)
-    algorithm, widest = PHASES[phase](distribution, num_tasks, scale, rows)
+    (algorithm,) = learners(distribution, num_tasks, scale, rows, [PHASES[phase]]).values()
     attach(algorithm.to(device))
     generator = torch.Generator(device).manual_seed(0)
     batches = [rows.draw(generator, algorithm.batch_size, algorithm.context_rows) for _ in range(2)]
-    return Learner(algorithm, rows, batches, widest)
+    return Learner(algorithm, rows, batches, _widest(algorithm, scale))
+
+
+def _widest(algorithm: Algorithm, scale: Scale) -> tuple[int, int, int, int]:
+    k, batch = algorithm.num_tasks, algorithm.batch_size
+    if isinstance(algorithm, SAC):
+        return 2 * k, batch, scale.sac_hidden[-2], scale.sac_hidden[-1]
+    if isinstance(algorithm, BCQ):
+        return k, batch * algorithm.networks.options.candidates, scale.vae_hidden[-2], scale.vae_hidden[-1]
+    if isinstance(algorithm, TransitionEnsemble):
+        members, inputs, outputs = algorithm.ensemble.weights[0].flatten(0, -3).shape
+        return members, batch, inputs, outputs
+    return 1, k * batch, scale.q_hidden[-2], scale.q_hidden[-1]
 
 
 def synthetic_rows(distribution: str, num_tasks: int | None, count: int, device: torch.device) -> Rows:
@@ -103,92 +118,60 @@ def attach(algorithm: Algorithm) -> None:
                 group["capturable"] = True
 
 
-def _sac(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) -> tuple[Algorithm, tuple[int, ...]]:
-    sac = SAC(distribution, num_tasks, scale.sac_actor_hidden, scale.sac_hidden, batch_size=scale.sac_batch_size)
-    return sac, (2 * sac.num_tasks, sac.batch_size, scale.sac_hidden[-2], scale.sac_hidden[-1])
-
-
-def _bcq(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) -> tuple[Algorithm, tuple[int, ...]]:
-    bcq = BCQ(distribution, num_tasks, scale.bcq_hidden, scale.vae_hidden)
-    return bcq, (bcq.num_tasks, bcq.batch_size * bcq.candidates, scale.vae_hidden[-2], scale.vae_hidden[-1])
-
-
-def _ensemble(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) -> tuple[Algorithm, tuple[int, ...]]:
-    ensemble = TransitionEnsemble(distribution, num_tasks)
-    members, inputs, outputs = ensemble.ensemble.weights[0].flatten(0, -3).shape
-    return ensemble, (members, ensemble.batch_size, inputs, outputs)
-
-
-def _mbml(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) -> tuple[Algorithm, tuple[int, ...]]:
-    mbml = students(distribution, num_tasks, scale, rows, ["mbml"])["mbml"]
-    return mbml, (1, mbml.num_tasks * mbml.batch_size, scale.q_hidden[-2], scale.q_hidden[-1])
-
-
-def students(
+def learners(
     distribution: str, num_tasks: int | None, scale: Scale, rows: Rows, methods: Sequence[str]
 ) -> dict[str, Algorithm]:
-    """Methods that infer their task; teachers and ensembles are untrained, for an update costs the same."""
-    with tempfile.TemporaryDirectory() as folder:
-        teachers = _checkpoint(BCQ(distribution, num_tasks, scale.bcq_hidden, scale.vae_hidden), folder)
-        relabeller = EnsembleRelabeller(*_ensembles(distribution, num_tasks, scale, rows, folder))
-        relabeller.prepare(rows, distribution)
-        made = {name: _student(name, distribution, num_tasks, scale, teachers, relabeller) for name in methods}
-        for student in made.values():
-            if isinstance(student, MBML):
-                student.teachers, _ = load_teachers(teachers, distribution, rows)
+    """Methods as configured; teachers and ensembles are untrained, for an update costs the same."""
+    with tempfile.TemporaryDirectory() as experiment:
+        words = [f"--task.distribution={distribution}", f"--scale={CONF}/scale/{scale.name}.yaml"]
+        words += [f"--experiment={experiment}", *([] if num_tasks is None else [f"--model.num_tasks={num_tasks}"])]
+        needed = {need for name in methods for need in METHODS[name].needs if need != "sac"}
+        if not isinstance(envs.distribution(distribution), RandomPhysics):
+            needed.discard("next_state_ensemble")
+        thresholds = []
+        for name in sorted(needed):
+            before = configured(name, words)
+            _save(before, Path(experiment, name, "seed-0/last.ckpt"))
+            if isinstance(before, TransitionEnsemble):
+                task = "relabel" if before.target == "rewards" else "next_state"
+                thresholds.append(f"--task.{task}_threshold={_threshold(before, rows)}")
+        made = {name: configured(name, [*words, *thresholds]) for name in methods}
+        for method in made.values():
+            if isinstance(method, ContextualAlgorithm) and method.relabeller is not None:
+                method.relabeller.prepare(rows, distribution)
+            if isinstance(method, MBML):
+                method.teachers, _ = load_teachers(f"{experiment}/bcq/seed-0/last.ckpt", distribution, rows)
     return made
 
 
-def _student(
-    name: str, distribution: str, num_tasks: int | None, scale: Scale, teachers: str, relabeller: Relabeller
-) -> Algorithm:
-    """As its file in ``conf`` has it."""
-    rows = scale.context_size
-    shared: dict[str, Any] = {"num_tasks": num_tasks, "encoder_hidden": scale.encoder_hidden, "context_size": 2 * rows}
-    relabels = {"relabeller": relabeller, "context_size": rows}
-    networks = scale.q_hidden, scale.generator_hidden, scale.perturbation_hidden
-    distilled: dict[str, dict[str, Any]] = {
-        "mbml": {**relabels, "hooks": {"triplet": RelabelledTriplet()}},
-        "no_relabelling": {"hooks": {"triplet": HardMiningTriplet()}, "context_sets": 10},
-        "no_triplet": relabels,
-        "neither": {},
-        "focal": {"hooks": {"focal": FOCAL()}, "context_sets": 2},
-    }
-    batch = scale.mbml_batch_size
-    if name in distilled:
-        return MBML(distribution, teachers, *networks, batch_size=batch, **shared | distilled[name])
-    if name == "contextual_bcq":
-        return ContextualBCQ(distribution, *networks, batch_size=batch, **shared)
-    if name == "multi_task_bc":
-        return MultiTaskBC(distribution, scale.generator_hidden, batch_size=batch, **shared)
-    return PEARL(distribution, scale.pearl_hidden, batch_size=2 * batch, **shared)
+def configured(name: str, words: Sequence[str]) -> Algorithm:
+    """A method with the arguments that its files in ``conf`` and words of the command line give it."""
+    command = METHODS[name].command.replace("conf/", f"{CONF}/").split()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        main([*command, "--task", f"{CONF}/task/umaze_goal_m.yaml", *words, "--print_config"])
+    made = _made(yaml.safe_load(printed.getvalue())["model"])
+    assert isinstance(made, Algorithm)
+    return made
 
 
-STUDENTS = ("mbml", "no_relabelling", "no_triplet", "neither", "focal", "contextual_bcq", "pearl", "multi_task_bc")
+def _made(content: Any) -> Any:
+    """Objects in the place of class paths and arguments."""
+    if isinstance(content, dict) and "class_path" in content:
+        made: Any = locate(content["class_path"])
+        return made(**_made(content.get("init_args", {})))
+    return {name: _made(value) for name, value in content.items()} if isinstance(content, dict) else content
 
 
-def _ensembles(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows, folder: str) -> list[Any]:
-    """Checkpoints and thresholds of what relabelling needs."""
-    ensembles = [TransitionEnsemble(distribution, num_tasks)]
-    if isinstance(envs.distribution(distribution), RandomPhysics):
-        hidden = scale.next_state_hidden
-        ensembles.append(TransitionEnsemble(distribution, num_tasks, "next_observations", hidden=hidden))
-    return [x for ensemble in ensembles for x in (_checkpoint(ensemble, folder), _threshold(ensemble, rows))]
-
-
-def _checkpoint(algorithm: Algorithm, folder: str) -> str:
-    path = f"{folder}/{type(algorithm).__name__}-{getattr(algorithm, 'target', '')}.ckpt"
+def _save(algorithm: Algorithm, path: Path) -> None:
+    path.parent.mkdir(parents=True)
     checkpoint: dict[str, Any] = {"state_dict": algorithm.state_dict(), "hyper_parameters": dict(algorithm.hparams)}
     attach(algorithm)
     algorithm.on_save_checkpoint(checkpoint)
     torch.save(checkpoint, path)
-    return path
 
 
 @torch.no_grad()
 def _threshold(ensemble: TransitionEnsemble, rows: Rows) -> float:
     t = rows.unpack(rows.packed[0, :1000].cpu())
     return ensemble_prediction(ensemble.ensemble, t.observations, t.actions)[1].quantile(KEPT).item()
-
-
-PHASES: dict[str, Callable[..., Any]] = {"sac": _sac, "bcq": _bcq, "ensemble": _ensemble, "mbml": _mbml}

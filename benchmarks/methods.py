@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.learners import STUDENTS, attach, load_scale, students, synthetic_rows
+from benchmarks.learners import STUDENTS, attach, learners, load_scale, synthetic_rows
 from benchmarks.measuring import Rows, alternate, gflop, publish, speed_up, spread, threads
 from mbml_lightning.cli.main import quieten
 
@@ -18,7 +18,7 @@ def measure(scale_name: str, options: argparse.Namespace) -> Rows:
     torch.manual_seed(0)
     device, scale = torch.device("cpu"), load_scale(scale_name)
     rows = synthetic_rows(options.distribution, options.num_tasks, scale.interactions, device)
-    methods = students(options.distribution, options.num_tasks, scale, rows, STUDENTS)
+    methods = learners(options.distribution, options.num_tasks, scale, rows, STUDENTS)
     calls = {}
     for name, method in methods.items():
         attach(method)

@@ -1,49 +1,39 @@
 """Command lines of the phases and methods at tiny scale."""
 
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import yaml
+
+from mbml_lightning.results.methods import METHODS, Method, methods_for
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--task", str(ROOT / "conf/task/point_goal.yaml"), "--scale", str(ROOT / "conf/scale/tiny.yaml")]
-
-
-def fit(method: str, *overlays: str) -> list[str]:
-    """What fits a method file and files over it."""
-    return ["fit", *(word for name in (method, *overlays) for word in ("-c", str(ROOT / f"conf/{name}.yaml")))]
-
-
-PHASES = {
-    "sac": fit("sac"),
-    "bcq": fit("bcq"),
-    "reward_ensemble": fit("reward_ensemble"),
-    "next_state_ensemble": fit("next_state_ensemble"),
-    "mbml": fit("mbml"),
-    "neither": fit("mbml", "ablation/neither"),
-    "random": ["validate", "-c", str(ROOT / "conf/random.yaml")],
-}
-"""What the fixture `experiment` holds, in the order in which phases need each other."""
-BASELINES = {name: fit(name) for name in ("contextual_bcq", "pearl", "multi_task_bc")}
-ABLATIONS = {
-    path.stem: fit("mbml", f"ablation/{path.stem}") for path in sorted((ROOT / "conf/ablation").glob("*.yaml"))
-}
-COLLECTORS = {f"sac_{split}": fit("sac", f"split/{split}") for split in ("test", "ood")}
-"""SAC on unseen tasks."""
-EVERY = PHASES | BASELINES | ABLATIONS
-"""All that are trained on the train tasks, still in an order in which they can run."""
-ACTING = [name for name in EVERY if not name.endswith("_ensemble") or name == "no_ensemble"]
-"""Those that learn or choose actions."""
+NEEDED = [*TopologicalSorter({m.name: m.needs for m in METHODS.values() if m.kind in ("ensemble", "reference")})
+          .static_order()]  # fmt: skip
+"""Phases that others need, and random actions, in an order in which they can run."""
+PHASES = [*NEEDED, "mbml", "neither"]
+"""What the fixture `experiment` holds, in an order in which it can run."""
+BASELINES = [name for name, method in METHODS.items() if method.kind == "method" and name != "mbml"]
+ABLATIONS = [name for name, method in METHODS.items() if "conf/ablation" in method.command]
+"""Those with a file; the margins differ in a number."""
+ACTING = [name for name, m in METHODS.items() if m.kind in ("method", "reference") or name in ABLATIONS]
+"""Those that learn or choose actions and are trained on the train tasks."""
 
 
 def phases(task: dict) -> list[str]:
-    """All that can run on the distribution of a task file.
+    """All that can run on the distribution of a task file, in an order in which they can."""
+    usable = methods_for("varied" if "next_state_threshold" in task else "shared")
+    return [name for name in dict.fromkeys([*PHASES, *BASELINES, *ABLATIONS]) if name in usable]
 
-    Next states are predicted only where tasks differ in their physics, and only there have tasks no true rewards to
-    relabel with.
-    """
-    left_out = "ground_truth" if "next_state_threshold" in task else "next_state_ensemble"
-    return [phase for phase in EVERY if phase != left_out]
+
+def configuration(method: Method) -> dict:
+    """The first file of a method's command."""
+    return yaml.safe_load((ROOT / next(word for word in method.command.split() if "conf/" in word)).read_text())
 
 
 def command(phase: str, experiment: Path, *more: str) -> list[str]:
     """The command line of a phase at tiny scale."""
+    words = [str(ROOT / word) if word.startswith("conf/") else word for word in METHODS[phase].command.split()]
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
-    return [*(EVERY | COLLECTORS)[phase], *TINY, "--experiment", str(experiment), *quiet, *more]
+    return [*words, *TINY, "--experiment", str(experiment), *quiet, *more]

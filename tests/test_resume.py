@@ -9,24 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import command
+from commands import BASELINES, NEEDED, command, configuration
 
 from mbml_lightning import algorithms
 from mbml_lightning.cli.main import main
 from mbml_lightning.files.evaluation import Evaluation
 from mbml_lightning.files.store import FIELDS, read_store
+from mbml_lightning.results.methods import METHODS
 from mbml_lightning.training.evaluation import OnlineEvaluation
 
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=10", "--evaluation.trials=1"]
-METHODS = {
-    "sac": "SAC",
-    "bcq": "BCQ",
-    "reward_ensemble": "TransitionEnsemble",
-    "mbml": "MBML",
-    "contextual_bcq": "ContextualBCQ",
-    "pearl": "PEARL",
-    "multi_task_bc": "MultiTaskBC",
-}
+CLASSES = {name: configuration(METHODS[name])["model"]["class_path"] for name in (*NEEDED, "mbml", *BASELINES)}
+LEARNERS = [name for name in CLASSES if name not in ("random", "next_state_ensemble")]
+"""One for each class that is trained."""
 
 
 def words(phase: str, experiment: Path, run: Path, *more: str) -> list[str]:
@@ -40,7 +35,7 @@ def run_until_killed(phase: str, experiment: Path, run: Path, updates: int) -> N
     """Run in a process that SIGKILLs itself in the middle of a block."""
 
     def die() -> None:
-        method = getattr(algorithms, METHODS[phase])
+        method = getattr(algorithms, CLASSES[phase])
         plain, done = method.update, 0
 
         def update(self, batch):
@@ -87,7 +82,7 @@ def assert_same(a, b, where: str = "") -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-@pytest.mark.parametrize("phase", METHODS)
+@pytest.mark.parametrize("phase", LEARNERS)
 def test_kill_and_resume_is_bit_identical(experiment, tmp_path, phase):
     main(words(phase, experiment, tmp_path / "whole"))
     run_until_killed(phase, experiment, tmp_path / "killed", 27)

@@ -1,6 +1,7 @@
 """The workflow: killed, it goes on; finished, it has nothing to do; it knows the way to every figure."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT
+
+from mbml_lightning.results.methods import methods_for
 
 SNAKEMAKE = [
     *("snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2", "--nolock", "--rerun-incomplete"),
@@ -46,13 +49,18 @@ def test_a_killed_workflow_goes_on_and_a_finished_one_rests(tmp_path):
     assert "Nothing to be done" in third.communicate()[0]
 
 
-@pytest.mark.parametrize(("task", "methods"), [("ant_dir", 13), ("walker_param", 12)])
-def test_every_target_has_its_rules(tmp_path, task, methods):
+@pytest.mark.parametrize(("task", "physics"), [("ant_dir", "shared"), ("walker_param", "varied")])
+def test_every_target_has_its_rules(tmp_path, task, physics):
     words = [*SNAKEMAKE[:-2], f"task={task}", "scale=tiny", "seeds=[0,1]", f"runs={tmp_path}", "splits=[test,ood]"]
     words += ["--dry-run", "--", "all", "protocols"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     text = subprocess.run(words, cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True).stdout
-    jobs = dict(line.split() for line in text.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:])
-    expected = {"method": 2 * methods, "context_protocols": 2 * methods, "sac_on_unseen_tasks": 2}
-    assert {name: int(jobs[name]) for name in expected} == expected
-    assert jobs["figure"] == ("4" if task == "walker_param" else "5")
+    outputs = set(re.findall(rf"output: {tmp_path}/\S+-tiny/([^\s,]+)", text))
+    methods = methods_for(physics)
+    seeds = {name: (0,) if method.kind == "collector" else (0, 1) for name, method in methods.items()}
+    expected = {f"{name}/seed-{seed}/done" for name in methods for seed in seeds[name]}
+    adapting = [name for name, method in methods.items() if method.kind in ("method", "ablation")]
+    expected |= {f"{name}/seed-{seed}/protocols" for name in adapting for seed in (0, 1)}
+    assert "ground_truth" in adapting or physics == "varied"
+    numbers = (4, 6, 7, 11, 12) if physics == "shared" else (4, 6, 11, 12)
+    assert outputs == expected | {f"figures/fig{number}.png" for number in numbers}

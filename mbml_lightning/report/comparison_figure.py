@@ -1,43 +1,79 @@
 """Figures 4, 6, 11 and 12 of the paper: methods on unseen tasks, while training and at its end."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mbml_lightning.report.drawing import draw_references, label_ends, thousands
+from mbml_lightning.errors import ResultsError
+from mbml_lightning.report import figures
+from mbml_lightning.report.drawing import draw_references, name_lines, thousands
 from mbml_lightning.report.style import colours, marker
-from mbml_lightning.results.runs import Method
+from mbml_lightning.report.tables import csv_text, statistics_csv, statistics_markdown
+from mbml_lightning.results.comparison import compare
+from mbml_lightning.results.runs import MethodRuns, read_experiment
 from mbml_lightning.results.scores import learning, task_curves
 
 
-def draw(methods: Sequence[Method], labels: Mapping[str, str]) -> Figure:
-    """The figure.
+def make(figure: figures.Figure, runs: Sequence[Path]) -> figures.Drawn:
+    """Compare the methods of a figure, as far as they were run.
+
+    Raises:
+        ResultsError: Fewer than two of the methods that it is about were evaluated.
+    """
+    experiment = read_experiment(runs)
+    there = {method.name: method for method in experiment.methods if _has_scores(method)}
+    # References, and what not every distribution has, are shown where they are.
+    needed = [method for method in figure.methods if not method.is_reference and method.physics == "all"]
+    missing = [method.label for method in needed if method.name not in there]
+    said = f"figure {figure.number}: {' and '.join(missing)} not evaluated on unseen tasks; train first"
+    if len(needed) - len(missing) < 2:
+        raise ResultsError(said)
+    methods = [there[method.name] for method in figure.methods if method.name in there]
+    labels = {method.name: figure.label(method.card) for method in methods}
+    first = there.get("mbml", methods[0])
+    statistics = compare(methods, first)
+    return figures.Drawn(
+        lambda: draw(methods, labels),
+        statistics_csv(statistics),
+        statistics_markdown(statistics, first.label),
+        _curves_csv(methods),
+        [*experiment.problems, *([said] if missing else [])],
+    )
+
+
+def _has_scores(method: MethodRuns) -> bool:
+    """Find out whether there is something of a method to draw."""
+    trained = any(task_curves(run.metrics, "test") for run in method.runs)
+    return bool(method.estimate("test") or trained or (method.is_reference and method.estimate("train")))
+
+
+def draw(methods: Sequence[MethodRuns], labels: Mapping[str, str]) -> Figure:
+    """Draw the figure.
 
     At the left the mean return on unseen tasks against updates; the band is one standard deviation over tasks of
     the mean over seeds, as in the paper. At the right the final score with its 95% interval over seeds and tasks.
 
     Args:
         methods: From top to bottom.
-        labels: What they are called, by name.
+        labels: Names in the figure, by name.
     """
     figure = Figure(figsize=(9.2, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     for method in (m for m in methods if not m.is_reference):
         _draw_learning(left, method, colours(methods)[method.name])
-    references = draw_references(left, methods, "test")
+    draw_references(left, methods, "test")
     left.set(xlabel="updates", ylabel="return on unseen tasks", title="mean ± deviation over tasks")
     left.grid(axis="y")
     thousands(left)
-    label_ends(left, references)
+    name_lines(left)
     _draw_scores(right, methods, labels)
     return figure
 
 
-def _draw_learning(axes: Axes, method: Method, colour: str) -> None:
+def _draw_learning(axes: Axes, method: MethodRuns, colour: str) -> None:
     if (curves := learning(method)) is None:
         return
     tasks = curves.test.mean(0)
@@ -47,8 +83,8 @@ def _draw_learning(axes: Axes, method: Method, colour: str) -> None:
     axes.fill_between(curves.steps, mean - deviation, mean + deviation, color=colour, alpha=0.13, lw=0)
 
 
-def _draw_scores(axes: Axes, methods: Sequence[Method], labels: Mapping[str, str]) -> None:
-    """A row a method; references that know no unseen tasks stand at their score on their own."""
+def _draw_scores(axes: Axes, methods: Sequence[MethodRuns], labels: Mapping[str, str]) -> None:
+    """Draw a row a method; references that know no unseen tasks stand at their score on their own."""
     names = []
     for row, method in enumerate(methods):
         colour, unseen = colours(methods)[method.name], method.estimate("test")
@@ -66,14 +102,14 @@ def _draw_scores(axes: Axes, methods: Sequence[Method], labels: Mapping[str, str
     axes.grid(axis="x")
 
 
-def curves_csv(methods: Sequence[Method]) -> str:
-    """Return of every seed, evaluation and unseen task, a line each."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["method", "seed", "updates", "task", "return"])
-    for method in methods:
-        for run in method.runs:
-            if curves := task_curves(run.metrics, "test"):
-                for step, returns in zip(curves.steps, curves.returns, strict=True):
-                    writer.writerows([method.name, run.seed, step, i, value] for i, value in enumerate(returns))
-    return file.getvalue()
+def _curves_csv(methods: Sequence[MethodRuns]) -> str:
+    """Write the return of every seed, evaluation and unseen task, a line each."""
+    lines = [
+        (method.name, run.seed, step, task, value)
+        for method in methods
+        for run in method.runs
+        if (curves := task_curves(run.metrics, "test"))
+        for step, returns in zip(curves.steps, curves.returns, strict=True)
+        for task, value in enumerate(returns)
+    ]
+    return csv_text(["method", "seed", "updates", "task", "return"], lines)

@@ -1,48 +1,81 @@
-"""``mbml report --figure``: figures of the paper, each with the numbers that it shows."""
+"""Figures of the paper for ``mbml report --figure``: one card each, drawn with the numbers that it shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
-
-from matplotlib import rc_context
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mbml_lightning.errors import ResultsError
-from mbml_lightning.files.writing import write_text
-from mbml_lightning.report import comparison_figure, relabelling_figure
-from mbml_lightning.report.style import LIGHT, theme
-from mbml_lightning.report.tables import compare, statistics_csv, statistics_markdown
-from mbml_lightning.results.methods import LABELS, REFERENCES
-from mbml_lightning.results.runs import Method, read_experiment
-from mbml_lightning.results.scores import task_curves
+from mbml_lightning.results.methods import METHODS, Method
 
-RELABELLING = 7
+if TYPE_CHECKING:  # matplotlib takes a second, and the workflow reads the cards only
+    from matplotlib.figure import Figure as Picture
 
 
-class Shown(NamedTuple):
-    """What a figure compares.
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the paper; the cards of methods say in which figures they stand.
 
-    Attributes:
-        methods: The methods that belong to it, of which two at least must be there.
-        optional: Methods that are shown where they are there.
-        mbml: What MBML is called among them.
+    Args:
+        number: Its number in the paper.
+        title: Description in a few words.
+        module: Module that draws it, with a function ``make(figure, runs) -> Drawn``.
+        mbml: Name of MBML among the other methods of the figure.
+        by_label: Order the methods by their names here, not as in a report.
+        physics: Distributions that it is for, as of a `Method`.
     """
 
-    methods: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-    mbml: str = LABELS["mbml"]
+    number: int
+    title: str
+    module: str = "mbml_lightning.report.comparison_figure"
+    mbml: str = METHODS["mbml"].label
+    by_label: bool = False
+    physics: Literal["all", "shared", "varied"] = "all"
+
+    @property
+    def methods(self) -> list[Method]:
+        """Methods that stand in it."""
+        methods = [method for method in METHODS.values() if self.number in method.figures]
+        return sorted(methods, key=self.label) if self.by_label else methods
+
+    def label(self, method: Method) -> str:
+        """Name a method among the others of the figure."""
+        return self.mbml if method.name == "mbml" else method.label
+
+
+class Drawn(NamedTuple):
+    """A figure and its numbers.
+
+    Attributes:
+        draw: Draws the picture.
+        csv: Numbers.
+        markdown: Numbers for a reader.
+        curves_csv: Every point of the curves.
+        problems: One line for everything that could not be read, or is missing.
+    """
+
+    draw: "Callable[[], Picture]"
+    csv: str
+    markdown: str
+    curves_csv: str
+    problems: list[str]
 
 
 FIGURES = {
-    4: Shown(("mbml", "contextual_bcq", "pearl"), REFERENCES),
-    6: Shown(("mbml", "no_relabelling", "no_triplet", "neither"), ("ground_truth",)),
-    11: Shown(("margin_0", "mbml", "margin_4", "margin_8"), mbml="Margin 2 (MBML)"),
-    12: Shown(("mbml", "no_ensemble"), mbml="Ensemble (MBML)"),
+    figure.number: figure
+    for figure in (
+        Figure(4, "MBML and the baselines on unseen tasks"),
+        Figure(6, "what relabelling and the triplet add"),
+        Figure(7, "errors of predicted rewards", "mbml_lightning.report.relabelling_figure", physics="shared"),
+        Figure(11, "margins of the triplet", mbml="Margin 2 (MBML)", by_label=True),
+        Figure(12, "an ensemble and one network", mbml="Ensemble (MBML)"),
+    )
 }
-NUMBERS = sorted([*FIGURES, RELABELLING])
+"""All figures by number."""
 
 
-def paper_figure(runs: list[Path], number: int, output: Path | None = None) -> None:
+def paper_figure(runs: Sequence[Path], number: int, output: Path | None = None) -> None:
     """Draw a figure of the paper from one experiment.
 
     Writes the picture as PNG and SVG, its numbers as CSV and Markdown, and its curves as ``<name>-curves.csv``.
@@ -55,52 +88,25 @@ def paper_figure(runs: list[Path], number: int, output: Path | None = None) -> N
     Raises:
         ResultsError: There is no such figure, or there is too little to draw it from.
     """
-    if number not in NUMBERS:
-        raise ResultsError(f"--figure {number}: choose one of {', '.join(map(str, NUMBERS))}")
+    from mbml_lightning.files.writing import write_text
+
+    if number not in FIGURES:
+        raise ResultsError(f"--figure {number}: choose one of {', '.join(map(str, FIGURES))}")
     output = output or runs[0] / "figures" / f"fig{number}.png"
-    problems = _relabelling(runs, output) if number == RELABELLING else _comparison(runs, number, output)
-    print(*(f"warning: {problem}" for problem in problems), output.with_suffix(".png"), sep="\n")
+    drawn: Drawn = import_module(FIGURES[number].module).make(FIGURES[number], runs)
+    _write_picture(output, drawn.draw)
+    write_text(output.with_suffix(".csv"), drawn.csv)
+    write_text(output.with_suffix(".md"), drawn.markdown)
+    write_text(output.with_name(f"{output.stem}-curves.csv"), drawn.curves_csv)
+    print(*(f"warning: {problem}" for problem in drawn.problems), output.with_suffix(".png"), sep="\n")
 
 
-def _comparison(runs: list[Path], number: int, output: Path) -> list[str]:
-    shown, experiment = FIGURES[number], read_experiment(runs)
-    there = {method.name: method for method in experiment.methods if _has_scores(method)}
-    missing = [LABELS[name] for name in shown.methods if name not in there]
-    said = f"figure {number}: {' and '.join(missing)} not evaluated on unseen tasks; train first"
-    if len(shown.methods) - len(missing) < 2:
-        raise ResultsError(said)
-    methods = [there[name] for name in (*shown.methods, *shown.optional) if name in there]
-    labels = {method.name: shown.mbml if method.name == "mbml" else method.label for method in methods}
-    _write_picture(output, lambda: comparison_figure.draw(methods, labels))
-    first = next((method for method in methods if method.name == "mbml"), methods[0])
-    statistics = compare(methods, first)
-    write_text(output.with_suffix(".csv"), statistics_csv(statistics))
-    write_text(output.with_suffix(".md"), statistics_markdown(statistics, first.label))
-    write_text(_curves_of(output), comparison_figure.curves_csv(methods))
-    return [*experiment.problems, *([said] if missing else [])]
+def _write_picture(output: Path, draw: "Callable[[], Picture]") -> None:
+    """Write PNG and SVG, the same bytes for the same numbers."""
+    from matplotlib import rc_context
 
+    from mbml_lightning.report.style import LIGHT, theme
 
-def _has_scores(method: Method) -> bool:
-    """Whether there is something of it to draw."""
-    trained = any(task_curves(run.metrics, "test") for run in method.runs)
-    return bool(method.estimate("test") or trained or (method.is_reference and method.estimate("train")))
-
-
-def _relabelling(runs: list[Path], output: Path) -> list[str]:
-    ensemble, problems = relabelling_figure.read_ensemble(runs)
-    _write_picture(output, lambda: relabelling_figure.draw(ensemble))
-    write_text(output.with_suffix(".csv"), relabelling_figure.last_csv(ensemble))
-    write_text(output.with_suffix(".md"), relabelling_figure.last_markdown(ensemble))
-    write_text(_curves_of(output), relabelling_figure.curves_csv(ensemble))
-    return problems
-
-
-def _curves_of(output: Path) -> Path:
-    return output.with_name(f"{output.stem}-curves.csv")
-
-
-def _write_picture(output: Path, draw: Callable[[], Figure]) -> None:
-    """PNG and SVG, the same bytes for the same numbers."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with rc_context(theme(*LIGHT) | {"svg.hashsalt": "mbml"}):
         figure = draw()

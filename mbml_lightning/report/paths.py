@@ -1,4 +1,4 @@
-"""Paths through the plane: what a policy that does not know its task yet does, episode by episode."""
+"""Paths through the plane of a policy that does not know its task yet, episode by episode."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ from mbml_lightning.files.evaluation import Evaluation
 from mbml_lightning.report.curves import task_name
 from mbml_lightning.report.drawing import FEW
 from mbml_lightning.report.style import colours
-from mbml_lightning.results.runs import Method, Run
+from mbml_lightning.results.runs import MethodRuns, Run
 
 EPISODE_COLOURS = ("#d59f00", "#14a098", "#b5479d")
 COLUMNS = 4
 Corner = Float[np.ndarray, "2"]
 
 
-def paths(methods: Sequence[Method], walls: Float[np.ndarray, "W 4"] | None) -> Figure | None:
-    """Paths of the first, the first counted and the last episode on a few unseen tasks.
+def paths(methods: Sequence[MethodRuns], walls: Float[np.ndarray, "W 4"] | None) -> Figure | None:
+    """Draw the paths of the first, the first counted and the last episode on a few unseen tasks.
 
     Args:
         methods: All methods; a row for each of the first few that are no reference and kept trajectories (of the first
@@ -53,13 +53,13 @@ def _evaluation(run: Run) -> Evaluation:
 
 
 def _spread(goals: Float[np.ndarray, "tasks 2"]) -> list[int]:
-    """A few tasks from end to end of the plane."""
+    """Choose a few tasks from end to end of the plane."""
     order = np.lexsort((goals[:, 1], goals[:, 0]))
     return [int(order[i]) for i in np.linspace(0, len(goals) - 1, min(COLUMNS, len(goals))).round().astype(int)]
 
 
 def _episodes(run: Run) -> list[int]:
-    """Numbers of the episodes shown: the first, from the prior, the first that counts, and the last."""
+    """Number the episodes shown: the first, from the prior, the first that counts, and the last."""
     return sorted({0, _evaluation(run).uncounted, _evaluation(run).episodes - 1})
 
 
@@ -79,13 +79,13 @@ def _draw(axes: Axes, run: Run, task: int, walls: Float[np.ndarray, "W 4"] | Non
 
 
 def _frame(runs: Sequence[Run], goals: Float[np.ndarray, "tasks 2"]) -> tuple[Corner, Corner]:
-    """Corners that hold all paths and goals, and a little of the walls around."""
+    """Find corners that hold all paths and goals, and a little of the walls around."""
     points = np.concatenate([goals, *(run.trajectories["test"][..., :2].reshape(-1, 2) for run in runs)])
     return np.nanmin(points, axis=0) - 0.35, np.nanmax(points, axis=0) + 0.35
 
 
 def _panels(rows: int, columns: int, low: Corner, high: Corner) -> tuple[Figure, np.ndarray]:
-    """Empty panels with the same limits."""
+    """Make empty panels with the same limits."""
     width, height = 2.3, 2.3 * (high - low)[1] / (high - low)[0] + 0.35
     figure = Figure(figsize=(width * columns + 0.4, height * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)

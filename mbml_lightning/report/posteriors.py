@@ -1,4 +1,4 @@
-"""Posteriors in two dimensions: whether contexts with other rewards go where those rewards belong."""
+"""Posteriors in two dimensions, of contexts with their own and with other tasks' rewards."""
 
 import numpy as np
 from jaxtyping import Float
@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from mbml_lightning.files.posteriors import Means
 from mbml_lightning.report.drawing import PANEL
 from mbml_lightning.report.style import task_colours
-from mbml_lightning.results.runs import Method
+from mbml_lightning.results.runs import MethodRuns
 
 CROSSES = 1500  # drawn at most, about
 
 
-def posteriors(method: Method) -> Figure | None:
-    """Posterior means of the first seed that kept them, before and after training.
+def posteriors(method: MethodRuns) -> Figure | None:
+    """Draw the posterior means of the first seed that kept them, before and after training.
 
     A colour is the task whose rewards a context has: dots are contexts of the task itself, crosses transitions of
     another task with its rewards.
@@ -45,7 +45,7 @@ def _draw(axes: Axes, means: Means) -> None:
 
 
 def principal_plane(points: Float[np.ndarray, "n Z"]) -> Float[np.ndarray, "n 2"]:
-    """Coordinates of the points along their two principal components, the second 0 where there is one dimension."""
+    """Project points onto their two principal components, the second 0 where there is one dimension."""
     centred = points - points.mean(0)
     _, _, components = np.linalg.svd(centred, full_matrices=False)
     components = components[:2]

@@ -1,11 +1,8 @@
-"""``mbml report``: one experiment as a table and as one page with pictures."""
+"""One experiment as a table and as a page with pictures, for ``mbml report``."""
 
-import csv
-import io
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,12 +11,11 @@ from rich.text import Text
 
 from mbml_lightning.files.writing import write_text
 from mbml_lightning.report.drawing import FEW
-from mbml_lightning.report.page import duration, page
-from mbml_lightning.report.tables import compare, difference, markdown, statistics_csv, statistics_markdown
-from mbml_lightning.results.runs import Experiment, Method, read_experiment
-from mbml_lightning.results.statistics import Estimate, interval_text
-
-HEADER = ["Method", "Unseen tasks", "Normalised", "Train tasks", "Seeds", "Updates", "Training"]
+from mbml_lightning.report.page import page
+from mbml_lightning.report.tables import HEADER, Row, markdown, overview_csv, statistics_csv, statistics_markdown
+from mbml_lightning.results.comparison import compare, difference
+from mbml_lightning.results.runs import Experiment, read_experiment
+from mbml_lightning.results.statistics import interval_text
 
 
 def report(runs: list[Path], output: Path | None = None) -> None:
@@ -36,62 +32,21 @@ def report(runs: list[Path], output: Path | None = None) -> None:
     """
     experiment = read_experiment(runs)
     output = output or runs[0] / "report.html"
-    rows = [_row(method) for method in experiment.methods]
+    rows = [Row.of(method) for method in experiment.methods]
     cells = [row.cells() for row in rows]
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output.with_suffix(".csv"), _csv(rows))
-    write_text(output.with_suffix(".md"), markdown([HEADER, ["---"] + ["---:"] * 6, *cells]))
+    write_text(output.with_suffix(".csv"), overview_csv(rows))
+    write_text(output.with_suffix(".md"), markdown(HEADER, cells))
     first = experiment.methods[0]
     statistics = compare(experiment.methods, first)
     write_text(output.with_name("statistics.csv"), statistics_csv(statistics))
     write_text(output.with_name("statistics.md"), statistics_markdown(statistics, first.label))
-    write_text(output, page(experiment, headline(experiment), HEADER, cells, statistics))
+    write_text(output, page(experiment, headline(experiment), cells, statistics))
     _print(rows, experiment.problems, output)
 
 
-class Row(NamedTuple):
-    """One method in the table; ``seconds`` of training are the mean over its seeds."""
-
-    method: Method
-    test: Estimate | None
-    normalised: Estimate | None
-    train: Estimate | None
-    seeds: int
-    updates: str
-    seconds: float | None
-
-    def cells(self, digits: int = 1) -> list[str]:
-        """The row for a reader, as in ``HEADER``."""
-        if not self.seeds:
-            return [self.method.label, "not finished", "", "not finished", "0", "", ""]
-        shown = [interval_text(estimate, digits) for estimate in (self.test, self.normalised, self.train)]
-        started = len(self.method.runs)
-        seeds = str(self.seeds) if self.seeds == started else f"{self.seeds} of {started}"
-        return [self.method.label, *shown, seeds, self.updates, duration(self.seconds)]
-
-
-def _row(method: Method) -> Row:
-    updates = "/".join(f"{step:,}" for step in sorted({e.step for e in method.evaluations}))
-    seconds = [s for run in method.runs if run.evaluation and not isnan(s := run.training_seconds)]
-    mean = sum(seconds) / len(seconds) if seconds else None
-    estimates = method.estimate("test"), method.normalised("test"), method.estimate("train")
-    return Row(method, *estimates, len(method.evaluations), updates, mean)
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    ends = [f"{name}_{end}" for name in ("test", "normalised", "train") for end in ("mean", "low", "high")]
-    writer.writerow(["method", *ends, "seeds", "updates", "training_seconds"])
-    for row in rows:
-        numbers = [x for estimate in (row.test, row.normalised, row.train) for x in estimate or [""] * 3]
-        seconds = "" if row.seconds is None else row.seconds
-        writer.writerow([row.method.name, *numbers, row.seeds, row.updates.replace(",", ""), seconds])
-    return file.getvalue()
-
-
 def _print(rows: Sequence[Row], problems: Sequence[str], output: Path) -> None:
-    """The table without the normalised scores, which stand below it: a terminal has 80 columns.
+    """Print the table, the normalised scores below it: a terminal has 80 columns.
 
     Beside long names, large returns stand without decimals.
     """
@@ -118,7 +73,7 @@ def _caption(rows: Sequence[Row]) -> str:
 
 
 def headline(experiment: Experiment) -> str:
-    """The result in one sentence."""
+    """Tell the result in one sentence."""
     estimates = {m.label: e for m in experiment.methods if (e := m.estimate("test"))}
     evaluation = experiment.evaluation
     if evaluation is None or not estimates:
@@ -136,7 +91,7 @@ def headline(experiment: Experiment) -> str:
 
 
 def differences(experiment: Experiment) -> list[str]:
-    """How much more the first method returns than the next few that adapt, on the same unseen tasks and seeds."""
+    """Tell how much more the first method returns than the next few that adapt, on the same tasks and seeds."""
     first, *others = [method for method in experiment.methods if not method.is_reference] or experiment.methods
     found = [(other, more) for other in others[: FEW - 1] if (more := difference(first, other))]
     return [f"On the same tasks and seeds it returns {interval_text(more)} more than {o.label}." for o, more in found]

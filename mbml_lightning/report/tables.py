@@ -1,41 +1,85 @@
-"""All statistics of all methods: the wide table of a report."""
+"""Tables of a report, as cells for a reader, as CSV and as Markdown."""
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import isnan
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Float64
+from mbml_lightning.results.comparison import REWARD_METRICS, Statistics
+from mbml_lightning.results.runs import MethodRuns
+from mbml_lightning.results.statistics import Estimate, interval_text
 
-from mbml_lightning.results.runs import Method
-from mbml_lightning.results.scores import Learning, Trailing, chosen, learning, paper_statistic
-from mbml_lightning.results.statistics import Estimate, improvement, interval, interval_text, iqm, mean, mean_interval
-
-REWARD_METRICS = ("reward_sensitivity", "rewards_followed")
-"""Logged under ``val/``: whether the encoder reads rewards."""
+HEADER = ["Method", "Unseen tasks", "Normalised", "Train tasks", "Seeds", "Updates", "Training"]
 ESTIMATES = ("iqm", "mean", "stratified_iqm", "stratified_mean", "normalised_iqm", "normalised_mean",
              "final", "best", "chosen_on_train", "difference", "probability_of_improvement")  # fmt: skip
 
 
-class Statistics(NamedTuple):
-    """What is known of one method on unseen tasks; ``COLUMNS`` says what each field means.
-
-    Attributes:
-        method: The method.
-        estimates: By the names in ``ESTIMATES``, where they could be computed.
-        paper: The paper's own statistic.
-        rewards: The last values of ``REWARD_METRICS``, means over seeds.
-    """
-
-    method: Method
-    estimates: dict[str, Estimate]
-    paper: Trailing | None
-    rewards: list[float | None]
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write a table as CSV, numbers unrounded and nothing for None."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    return file.getvalue()
 
 
-def columns(first: str) -> dict[str, str]:
-    """Names of the table's columns and the sentence that says what each holds.
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table as Markdown, names at the left and numbers at the right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def duration(seconds: float | None) -> str:
+    """Write seconds in the unit that reads best."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+class Row(NamedTuple):
+    """One method in the table of a report; ``seconds`` of training are the mean over its seeds."""
+
+    method: MethodRuns
+    test: Estimate | None
+    normalised: Estimate | None
+    train: Estimate | None
+    seeds: int
+    updates: str
+    seconds: float | None
+
+    @classmethod
+    def of(cls, method: MethodRuns) -> "Row":
+        """Summarise the runs of a method."""
+        updates = "/".join(f"{step:,}" for step in sorted({e.step for e in method.evaluations}))
+        seconds = [s for run in method.runs if run.evaluation and not isnan(s := run.training_seconds)]
+        mean = sum(seconds) / len(seconds) if seconds else None
+        estimates = method.estimate("test"), method.normalised("test"), method.estimate("train")
+        return cls(method, *estimates, len(method.evaluations), updates, mean)
+
+    def cells(self, digits: int = 1) -> list[str]:
+        """Write the row for a reader, as in ``HEADER``."""
+        if not self.seeds:
+            return [self.method.label, "not finished", "", "not finished", "0", "", ""]
+        shown = [interval_text(estimate, digits) for estimate in (self.test, self.normalised, self.train)]
+        started = len(self.method.runs)
+        seeds = str(self.seeds) if self.seeds == started else f"{self.seeds} of {started}"
+        return [self.method.label, *shown, seeds, self.updates, duration(self.seconds)]
+
+
+def overview_csv(rows: Sequence[Row]) -> str:
+    """Write the table of a report as CSV."""
+    ends = [f"{name}_{end}" for name in ("test", "normalised", "train") for end in ("mean", "low", "high")]
+    lines = []
+    for row in rows:
+        numbers = [x for estimate in (row.test, row.normalised, row.train) for x in estimate or [None] * 3]
+        lines.append([row.method.name, *numbers, row.seeds, row.updates.replace(",", ""), row.seconds])
+    return csv_text(["method", *ends, "seeds", "updates", "training_seconds"], lines)
+
+
+def statistics_columns(first: str) -> dict[str, str]:
+    """Name the columns of the table of statistics, each with the sentence that says what it holds.
 
     Args:
         first: Label of the first method, which the last columns compare the others with.
@@ -63,13 +107,8 @@ def columns(first: str) -> dict[str, str]:
     }
 
 
-def compare(methods: Sequence[Method], first: Method) -> list[Statistics]:
-    """The statistics of every method that was evaluated on unseen tasks, and how ``first`` compares with it."""
-    return [_statistics(method, first) for method in methods if method.scores("test") is not None]
-
-
-def cells(row: Statistics) -> list[str]:
-    """A method's label and the row for a reader, as in ``columns``."""
+def statistics_cells(row: Statistics) -> list[str]:
+    """Write a method's label and its statistics for a reader, as in ``statistics_columns``."""
     of = row.estimates
     before = ("iqm", "mean", "normalised_iqm", "normalised_mean", "final", "best", "chosen_on_train")
     paper = f"{row.paper.value:.1f} ± {row.paper.spread:.1f}" if row.paper else "-"
@@ -80,67 +119,27 @@ def cells(row: Statistics) -> list[str]:
 
 
 def statistics_csv(rows: Sequence[Statistics]) -> str:
-    """All numbers, unrounded; the intervals of the stratified bootstrap as well."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
+    """Write all statistics, those of the stratified bootstrap as well, as CSV."""
     ends = [f"{name}{end}" for name in ESTIMATES for end in ("", "_low", "_high")]
     paper = ["paper_statistic", "paper_spread", "paper_step"]
-    writer.writerow(["method", "seeds", "tasks", *ends, *paper, *REWARD_METRICS])
+    lines: list[list[object]] = []
     for row in rows:
-        scores = row.method.scores("test")
-        shape = ("", "") if scores is None else scores.shape
-        numbers = [number for name in ESTIMATES for number in row.estimates.get(name, ("", "", ""))]
-        rewards = ["" if value is None else value for value in row.rewards]
-        writer.writerow([row.method.name, *shape, *numbers, *(row.paper or ("", "", "")), *rewards])
-    return file.getvalue()
+        scores, nothing = row.method.scores("test"), (None, None, None)
+        shape = nothing[:2] if scores is None else scores.shape
+        numbers = [number for name in ESTIMATES for number in row.estimates.get(name, nothing)]
+        lines.append([row.method.name, *shape, *numbers, *(row.paper or nothing), *row.rewards])
+    return csv_text(["method", "seeds", "tasks", *ends, *paper, *REWARD_METRICS], lines)
 
 
 def statistics_markdown(rows: Sequence[Statistics], first: str) -> str:
-    """The table for a reader, and below it what its columns mean."""
-    meaning = columns(first)
-    table = markdown([["Method", *meaning], ["---"] + ["---:"] * len(meaning), *map(cells, rows)])
+    """Write the statistics as Markdown, and below them what the columns mean."""
+    meaning = statistics_columns(first)
+    table = markdown(["Method", *meaning], map(statistics_cells, rows))
     return table + "\n" + "".join(f"- {name}: {sentence}\n" for name, sentence in meaning.items())
 
 
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def difference(first: Method, other: Method) -> Estimate | None:
-    """By how much the first method returns more, seed by seed and task by task; None if seeds or tasks are others."""
-    mine, theirs = first.scores("test"), other.scores("test")
-    seeds = [[e.seed for e in method.evaluations if "test" in e.splits] for method in (first, other)]
-    if mine is None or theirs is None or seeds[0] != seeds[1] or mine.shape != theirs.shape:
-        return None
-    return mean_interval(mine - theirs)
-
-
-def _statistics(method: Method, first: Method) -> Statistics:
-    scores, mine = method.scores("test"), first.scores("test")
-    assert scores is not None, "the caller leaves out methods without scores"
-    found = {name: interval(scores, of) for name, of in (("iqm", iqm), ("mean", mean))}
-    found |= {f"stratified_{name}": interval(scores, of, True) for name, of in (("iqm", iqm), ("mean", mean))}
-    optional = {f"normalised_{name}": method.normalised("test", of) for name, of in (("iqm", iqm), ("mean", mean))}
-    if method is not first and mine is not None and mine.shape[1] == scores.shape[1]:
-        optional |= {"difference": difference(first, method)}
-        optional |= {"probability_of_improvement": improvement(mine, scores)}
-    curves = None if method.is_reference else learning(method)
-    found |= {name: mean_interval(of) for name, of in _selected(curves).items()}
-    found |= {name: estimate for name, estimate in optional.items() if estimate}
-    paper = None if curves is None else paper_statistic(method.runs)
-    return Statistics(method, found, paper, [last_value(method, f"val/{name}") for name in REWARD_METRICS])
-
-
-def _selected(curves: Learning | None) -> dict[str, Float64[np.ndarray, "seeds tasks"]]:
-    """Scores of the evaluations that the rules select."""
-    if curves is None:
-        return {}
-    scores = {"final": curves.test[:, -1], "best": chosen(curves.test, curves.test)}
-    return scores | ({} if curves.train is None else {"chosen_on_train": chosen(curves.test, curves.train)})
-
-
-def last_value(method: Method, metric: str) -> float | None:
-    """A metric at the end of the training, mean over seeds."""
-    curves = [run.metrics.curves[metric] for run in method.runs if metric in run.metrics.curves]
-    return float(np.mean([curve.values[-1] for curve in curves])) if curves else None
+def protocol_rows(methods: Sequence[MethodRuns], split: str, protocols: Sequence[str]) -> list[list[str]]:
+    """Write every adapting method's mean return and interval under each context protocol; none without the split."""
+    shown = [method for method in methods if not method.is_reference]
+    table = [[m.label, *(interval_text(m.estimate(split, protocol=name)) for name in protocols)] for m in shown]
+    return [row for row in table if set(row[1:]) != {"-"}]

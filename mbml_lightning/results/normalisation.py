@@ -9,13 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64
 
-from mbml_lightning import envs
-
 DATA = "normalisation.json"
 
 
 class Reference(NamedTuple):
-    """The two ends of the scale, for each of some tasks.
+    """Two ends of the scale for each of some tasks.
 
     Attributes:
         random: Mean return of uniformly random actions.
@@ -30,19 +28,21 @@ class Reference(NamedTuple):
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """All references by distribution; ``python -m benchmarks.normalisation`` measures them."""
+    """Read all references by distribution; ``python -m benchmarks.normalisation`` measures them."""
     content: dict[str, Any] = json.loads(resources.files(__package__).joinpath(DATA).read_text(encoding="utf-8"))
     return content
 
 
 def reference(distribution: str, split: str, tasks: Sequence[Any]) -> Reference | None:
-    """The references of official tasks, None where one of the two is not known.
+    """Look up the references of official tasks, None where one of the two is not known.
 
     Args:
-        distribution: Name; with options other than the defaults it is another problem, whose references nobody knows.
+        distribution: Its name; with other options than the defaults it is another problem, which has no references.
         split: Name of the task set.
         tasks: The tasks: the first so many of the set.
     """
+    from mbml_lightning import envs  # brings Gymnasium and MuJoCo
+
     entry = table().get(distribution)
     if entry is None or split not in entry["random"] or "sac" not in entry:
         return None
@@ -56,6 +56,6 @@ def reference(distribution: str, split: str, tasks: Sequence[Any]) -> Reference 
 
 
 def normalised(returns: Float[np.ndarray, "*n tasks"], between: Reference) -> Float64[np.ndarray, "*n tasks"]:
-    """100 (R - R_random) / (R_SAC - R_random), task by task."""
+    """Scale returns task by task: 100 (R - R_random) / (R_SAC - R_random)."""
     score: Float64[np.ndarray, "*n tasks"] = 100 * (returns - between.random) / (between.sac - between.random)
     return score

@@ -1,4 +1,4 @@
-"""Which evaluation of a training counts: the last one, or one chosen by some rule from the learning curve."""
+"""Rules that choose the evaluation of a training that counts, from its learning curve."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Int64
 
 from mbml_lightning.files.log import Metrics
-from mbml_lightning.results.runs import Method, Run
+from mbml_lightning.results.runs import MethodRuns, Run
 
 EPOCH = 100  # updates, as in the paper
 
@@ -46,7 +46,7 @@ class Trailing(NamedTuple):
 
 
 def task_curves(metrics: Metrics, split: str) -> TaskCurves | None:
-    """The curves ``val/return_<split>_task_<i>``; None where there are none, or no evaluation that all have."""
+    """Collect the curves ``val/return_<split>_task_<i>``; None where there are none, or no evaluation that all have."""
     names = takewhile(metrics.curves.__contains__, (f"val/return_{split}_task_{i}" for i in count()))
     curves = [metrics.curves[name] for name in names]
     steps = _shared([curve.steps for curve in curves])
@@ -57,8 +57,8 @@ def task_curves(metrics: Metrics, split: str) -> TaskCurves | None:
     return TaskCurves(steps[finite], returns[finite]) if finite.any() else None
 
 
-def learning(method: Method) -> Learning | None:
-    """The learning curves of the finished runs, of all runs where none is finished; None without unseen tasks."""
+def learning(method: MethodRuns) -> Learning | None:
+    """Collect the learning curves of the finished runs, or of all where none is finished; None without unseen tasks."""
     runs = [run for run in method.runs if run.evaluation] or method.runs
     found = [(run, test) for run in runs if (test := task_curves(run.metrics, "test"))]
     alike = [(run, test) for run, test in found if test.returns.shape[1] == found[0][1].returns.shape[1]]
@@ -74,13 +74,13 @@ def learning(method: Method) -> Learning | None:
 def chosen(
     scores: Float[np.ndarray, "seeds evaluations tasks"], by: Float[np.ndarray, "seeds evaluations judged_tasks"]
 ) -> Float[np.ndarray, "seeds tasks"]:
-    """Each seed's scores at the evaluation, the first one, where its mean over the tasks of ``by`` is highest."""
+    """Choose for each seed the first evaluation whose mean over the tasks of ``by`` is highest."""
     best: Float[np.ndarray, "seeds tasks"] = scores[np.arange(len(scores)), by.mean(2).argmax(1)]
     return best
 
 
 def paper_statistic(runs: Sequence[Run], window: int = 30 * EPOCH, limit: int = 600 * EPOCH) -> Trailing | None:
-    """``trailing_best`` of the run with the lowest seed: the paper trained one."""
+    """Compute ``trailing_best`` of the run with the lowest seed: the paper trained one."""
     for run in sorted(runs, key=lambda run: (len(run.seed), run.seed)):
         if curves := task_curves(run.metrics, "test"):
             return trailing_best(*curves, window=window, limit=limit)
@@ -93,7 +93,7 @@ def trailing_best(
     window: int = 30 * EPOCH,
     limit: int = 600 * EPOCH,
 ) -> Trailing | None:
-    """Highest trailing mean of a learning curve, as the released plotting code reports it.
+    """Find the highest trailing mean of a learning curve, as the released plotting code reports it.
 
     At each evaluation, the mean of the evaluations in the ``window`` updates before, without itself; early ones take
     what there is. None where no evaluation has another one within the window.
@@ -114,6 +114,7 @@ def trailing_best(
 
 
 def _shared(steps: Sequence[Int64[np.ndarray, "_"]]) -> Int64[np.ndarray, " shared"]:
+    """Intersect the steps of several curves."""
     return reduce(np.intersect1d, steps) if steps else np.zeros(0, np.int64)
 
 

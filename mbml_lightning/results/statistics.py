@@ -1,4 +1,4 @@
-"""What returns say about a method: the score of a trial, and statistics of scores with their intervals."""
+"""Scores of trials, and statistics of scores with their bootstrap intervals."""
 
 from collections.abc import Callable
 from math import isnan
@@ -21,7 +21,7 @@ class Estimate(NamedTuple):
 
 
 def interval_text(estimate: Estimate | None, digits: int = 1) -> str:
-    """``168.9 [150.2, 185.0]``, a dash for what was not measured."""
+    """Write an estimate as ``168.9 [150.2, 185.0]``, and a dash for what was not measured."""
     if estimate is None:
         return "-"
     value, low, high = (f"{number:.{digits}f}" for number in estimate)
@@ -31,7 +31,7 @@ def interval_text(estimate: Estimate | None, digits: int = 1) -> str:
 def counted_return(
     returns: Float[np.ndarray, "tasks trials episodes"], uncounted: int
 ) -> Float64[np.ndarray, "tasks trials"]:
-    """Score of every trial: its mean return, the first ``uncounted`` episodes left out (Algorithm 5).
+    """Score every trial: its mean return, the first ``uncounted`` episodes left out (Algorithm 5).
 
     Raises:
         ValueError: No episode would count.
@@ -43,24 +43,24 @@ def counted_return(
 
 
 def mean(scores: Float[np.ndarray, "*n seeds tasks"]) -> Float[np.ndarray, "*n"]:
-    """Mean over seeds and tasks."""
+    """Average scores over seeds and tasks."""
     return np.asarray(scores.mean((-2, -1)))
 
 
 def iqm(scores: Float[np.ndarray, "*n seeds tasks"]) -> Float[np.ndarray, "*n"]:
-    """Interquartile mean over seeds and tasks: a quarter of the scores left out at each end."""
+    """Compute the interquartile mean over seeds and tasks: a quarter of the scores left out at each end."""
     return np.asarray(trim_mean(scores.reshape(*scores.shape[:-2], -1), 0.25, axis=-1))
 
 
 def mean_interval(scores: Float[np.ndarray, "seeds tasks"], confidence: float = 0.95) -> Estimate:
-    """Mean score and its bootstrap interval."""
+    """Compute the mean score and its bootstrap interval."""
     return interval(scores, mean, confidence=confidence)
 
 
 def interval(
     scores: Float[np.ndarray, "seeds tasks"], statistic: Statistic, stratified: bool = False, confidence: float = 0.95
 ) -> Estimate:
-    """A statistic and its bootstrap interval, the same for the same scores.
+    """Compute a statistic and its bootstrap interval, the same for the same scores.
 
     Each resample draws tasks with replacement and, crossed with them, seeds with replacement, and takes the
     statistic of the scores where the drawn seeds and tasks meet. A seed is one training, whose one policy acts on
@@ -102,7 +102,7 @@ def interval(
 def improvement(
     x: Float[np.ndarray, "x_seeds tasks"], y: Float[np.ndarray, "y_seeds tasks"], confidence: float = 0.95
 ) -> Estimate:
-    """P(X > Y): the share of pairs of seeds in which X scores higher, ties counted half, averaged over tasks.
+    """Estimate P(X > Y): the share of pairs of seeds in which X scores higher, ties counted half, averaged over tasks.
 
     The definition is rliable's (Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical
     Precipice", 2021). A resample draws tasks, the same for both, and each method's seeds, as ``interval`` does.
@@ -119,7 +119,7 @@ def improvement(
 
 
 def _weights(rng: np.random.Generator, count: int) -> Float64[np.ndarray, "resamples count"]:
-    """How large a share of each resample each of ``count`` things is, drawn with replacement."""
+    """Draw ``count`` things with replacement: the share of each in every resample."""
     drawn: Int[np.ndarray, "resamples count"] = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     return drawn / count
 
@@ -131,6 +131,6 @@ def _estimate(value: float, resampled: Float[np.ndarray, " resamples"], tail: fl
 
 
 def _expanded_tail(count: int, confidence: float) -> float:
-    """Share of resampled means outside each end, such that the interval of a mean of normals is Student's."""
+    """Compute the share of resampled means outside each end, so that the interval of normals is Student's."""
     quantile = t.ppf((1 - confidence) / 2, count - 1) * np.sqrt(count / (count - 1))
     return float(norm.cdf(quantile))

@@ -1,17 +1,21 @@
 """What every method that acts keeps to, through the commands that a user gives, and on every distribution."""
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from commands import ABLATIONS, ACTING, BASELINES, command
+from commands import ABLATIONS, ACTING, BASELINES, command, configuration
 
-from mbml_lightning.algorithms import BCQ, MBML, PEARL, SAC, Algorithm, ContextualBCQ, MultiTaskBC, Random
+from mbml_lightning import algorithms
+from mbml_lightning.algorithms import Algorithm
+from mbml_lightning.algorithms.contextual import ContextualAlgorithm
 from mbml_lightning.cli.main import main
 from mbml_lightning.envs import DISTRIBUTIONS
 from mbml_lightning.files.evaluation import Evaluation
+from mbml_lightning.results.methods import METHODS
 
 TRAINED = [name for name in ACTING if name != "random"]
 BLOCKS = "--model.updates_per_block=5"
@@ -23,7 +27,7 @@ def runs(experiment: Path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("contract")
 
     def run(name: str) -> Path:
-        if name not in BASELINES | ABLATIONS:
+        if name not in (*BASELINES, *ABLATIONS):
             return experiment / name / "seed-0"
         if not (folder / name).exists():
             words = [BLOCKS, "--trainer.val_check_interval=4", "--evaluation.trials=2"]
@@ -95,24 +99,25 @@ def test_a_hook_leaves_its_weights_in_the_checkpoint_and_its_losses_in_the_log(r
 # On every distribution ------------------------------------------------------------------------------------------
 
 K, B, SMALL = 2, 3, (4,)
-Q_G_XI = {"q_hidden": SMALL, "perturbation_hidden": SMALL}
-CONTEXTUAL = {"num_tasks": K, "encoder_hidden": SMALL}
-TINY = {
-    SAC: {"num_tasks": K, "actor_hidden": SMALL, "critic_hidden": SMALL},
-    BCQ: {"num_tasks": K, "hidden": SMALL, "vae_hidden": SMALL},
-    Random: {},
-    MBML: {"teachers": "unused", "generator_hidden": SMALL} | Q_G_XI | CONTEXTUAL,
-    ContextualBCQ: {"vae_hidden": SMALL} | Q_G_XI | CONTEXTUAL,
-    PEARL: {"hidden": SMALL} | CONTEXTUAL,
-    MultiTaskBC: {"hidden": SMALL} | CONTEXTUAL,
-}
+CLASSES = sorted({configuration(METHODS[name])["model"]["class_path"] for name in ACTING})
+CONTEXTUAL = [name for name in CLASSES if issubclass(getattr(algorithms, name), ContextualAlgorithm)]
+
+
+def tiny(method: type[Algorithm]) -> dict[str, object]:
+    """The smallest arguments of a method, but for the distribution."""
+    bases = [method, ContextualAlgorithm] if issubclass(method, ContextualAlgorithm) else [method]
+    names = {name for base in bases for name in inspect.signature(base).parameters}
+    hidden = {name: SMALL for name in names if name.endswith("hidden")}
+    given = {"num_tasks": K, "teachers": "unused"}
+    return hidden | {name: value for name, value in given.items() if name in names}
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize("method", TINY)
-def test_every_method_acts_in_the_box_on_every_distribution(method: type[Algorithm], distribution: str) -> None:
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_method_acts_in_the_box_on_every_distribution(name: str, distribution: str) -> None:
     torch.manual_seed(0)
-    model, family = method(distribution, **TINY[method]), DISTRIBUTIONS[distribution]
+    method = getattr(algorithms, name)
+    model, family = method(distribution, **tiny(method)), DISTRIBUTIONS[distribution]
     policy, s = model.policy(), 5 * torch.randn(K, B, family.observation_dim)
     z = None if model.encoder is None else torch.randn(K, B, model.encoder.z_dim)
     with torch.no_grad():
@@ -123,10 +128,11 @@ def test_every_method_acts_in_the_box_on_every_distribution(method: type[Algorit
     assert (a.abs() <= 1).all()  # False of NaN, too
 
 
-@pytest.mark.parametrize("method", [method for method in TINY if "encoder_hidden" in TINY[method]])
-def test_methods_that_infer_their_task_act_by_it(method: type[Algorithm]) -> None:
+@pytest.mark.parametrize("name", CONTEXTUAL)
+def test_methods_that_infer_their_task_act_by_it(name: str) -> None:
     torch.manual_seed(0)
-    model = method("UmazeGoalM", **TINY[method])
+    method = getattr(algorithms, name)
+    model = method("UmazeGoalM", **tiny(method))
     policy, s = model.policy(), torch.randn(K, B, 4)
     noise, z = torch.randn(K, B, policy.noise_dim), torch.randn(K, B, model.encoder.z_dim)
     assert torch.equal(policy.act(s, z, noise), policy.act(s, z, noise))

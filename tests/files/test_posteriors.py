@@ -6,7 +6,7 @@ from mbml_lightning.files.log import Metrics
 from mbml_lightning.files.posteriors import Means, load_posteriors
 from mbml_lightning.report.posteriors import posteriors, principal_plane
 from mbml_lightning.report.style import task_colours
-from mbml_lightning.results.runs import Method, Run
+from mbml_lightning.results.runs import MethodRuns, Run
 
 K, N, Z = 3, 2, 4
 
@@ -69,8 +69,8 @@ def test_crosses_have_the_colour_of_their_rewards(tmp_path):
     own = np.repeat(centres[:, None], N, 1)
     relabelled = np.broadcast_to(centres[:, None, None], (K, K, N, 2)).copy()
     relabelled[np.arange(K), np.arange(K)] = 1e6
-    run = Run(tmp_path, None, Metrics(), {}, {"after": Means(own, relabelled)})
-    (axes,) = posteriors(Method("mbml", [run])).axes
+    run = Run(tmp_path, {}, Metrics(), {}, {"after": Means(own, relabelled)})
+    (axes,) = posteriors(MethodRuns("mbml", [run])).axes
     crosses, dots = axes.collections
     assert len(dots.get_offsets()) == K * N and len(crosses.get_offsets()) == K * (K - 1) * N
     colour_at = {

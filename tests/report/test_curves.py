@@ -3,8 +3,9 @@ import pytest
 from run_folders import GOALS, LEVELS, OTHERS, write_run
 
 from mbml_lightning.report import curves as pictures
-from mbml_lightning.report import drawing, style
+from mbml_lightning.report import drawing
 from mbml_lightning.report import paths as plane
+from mbml_lightning.results.methods import METHODS
 from mbml_lightning.results.runs import read_experiment
 
 
@@ -18,30 +19,46 @@ def experiment(tmp_path):
 def test_learning_curves_show_what_was_logged(experiment):
     methods = read_experiment([experiment]).methods
     axes = pictures.learning_curves(methods, "test").axes[0]
-    (mbml,) = (line for line in axes.lines if line.get_color() == style.COLOURS["mbml"])
+    (mbml,) = (line for line in axes.lines if line.get_color() == METHODS["mbml"].colour)
     np.testing.assert_array_equal(mbml.get_xydata(), [[s, s / 40] for s in (1000, 2000, 3000, 4000)])
-    references = sorted(line.get_ydata()[0] for line in axes.lines if line.get_color() == style.COLOURS["bcq"])
+    references = sorted(line.get_ydata()[0] for line in axes.lines if line.get_color() == METHODS["bcq"].colour)
     assert references == pytest.approx([22.5, 203.0, 213.0])  # random on unseen tasks, the others on their own
 
 
+def names_of(axes):
+    """The names beside the lines from top to bottom, and their boxes in pixels."""
+    axes.figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.get_legend().get_texts()}
+    return sorted(boxes, key=lambda name: -boxes[name].y0), boxes
+
+
 def test_names_beside_lines_do_not_overlap_and_keep_their_order(experiment):
-    axes = pictures.losses(read_experiment([experiment]).methods).axes[0]  # the triplet loss ends at 0: no logarithm
-    heights = {text.get_text(): text.get_position()[1] for text in axes.texts}
-    assert heights["triplet"] < heights["KL"] < heights["Q"]
-    _, axes = drawing.panel("x", "y")
-    axes.plot([0, 1], [0, 1])
-    drawing.label_ends(axes, [drawing.End(y, str(y), "k") for y in (0.5, 0.51, 0.49, 0.505)])
-    placed = sorted((text.get_position()[1], text.get_text()) for text in axes.texts)
-    assert [name for _, name in placed] == ["0.49", "0.5", "0.505", "0.51"]
-    assert min(np.diff([height for height, _ in placed])) > 0.065
+    (axes,) = pictures.losses(read_experiment([experiment]).methods[:1]).axes  # the triplet loss ends at 0
+    assert names_of(axes)[0] == ["Q", "KL", "triplet"]
+    figure, axes = drawing.panel("x", "y")
+    ends = np.random.default_rng(0).permutation(np.linspace(0.4, 0.6, 25))
+    for end in ends:
+        axes.plot([0, 1], [0, end], label=f"{end:.4f}")
+    drawing.name_lines(axes)
+    names, boxes = names_of(axes)
+    assert names == [f"{end:.4f}" for end in sorted(ends, reverse=True)]
+    bottoms, tops = [boxes[name].y0 for name in names], [boxes[name].y1 for name in names]
+    assert all(below < bottom for bottom, below in zip(bottoms[:-1], tops[1:], strict=True))
+    assert bottoms[-1] > 0 and tops[0] < figure.bbox.height
+    assert min(box.x0 for box in boxes.values()) > axes.get_window_extent().x1
 
 
-def test_any_number_of_names_finds_room():
-    heights = np.sort(np.random.default_rng(0).uniform(0.4, 0.6, size=14))
-    places = drawing.spread(heights, 0.06)
-    assert places.min() >= 0 and places.max() <= 1 and np.diff(places).min() >= 0.06 - 1e-9
-    assert drawing.spread(np.array([0.1, 0.5, 0.9]), 0.06) == pytest.approx([0.1, 0.5, 0.9])
-    assert drawing.spread(np.array([0.0, 0.0, 1.0]), 0.1) == pytest.approx([0.0, 0.1, 1.0])
+def test_losses_are_drawn_of_every_method_that_logged_some(tmp_path):
+    for method in ("unknown", "margin_0", "bcq"):
+        write_run(tmp_path, method)
+    (write_run(tmp_path, "random") / "metrics.jsonl").write_text("")
+    methods = read_experiment([tmp_path]).methods
+    panels = pictures.losses(methods).axes
+    assert [axes.get_title() for axes in panels] == ["Margin 0", "unknown", "BCQ"]
+    for axes in panels:
+        q = next(line for line in axes.lines if line.get_label() == "Q")
+        np.testing.assert_array_equal(q.get_xydata(), [[s, 5000 / s] for s in (1000, 2000, 3000, 4000)])
+    assert pictures.losses(methods[-1:]) is None
 
 
 def test_pictures_of_many_methods_leave_out_seeds_and_show_a_table_of_tasks(experiment):

@@ -8,7 +8,9 @@ from run_folders import write_run
 from mbml_lightning.cli.main import main
 from mbml_lightning.errors import ResultsError
 from mbml_lightning.report.comparison_figure import draw
-from mbml_lightning.report.figures import paper_figure
+from mbml_lightning.report.figures import FIGURES, paper_figure
+from mbml_lightning.report.figures import Figure as PaperFigure
+from mbml_lightning.results.methods import METHODS
 from mbml_lightning.results.runs import read_experiment
 
 
@@ -73,3 +75,32 @@ def test_relabelling_errors_are_those_of_the_ensembles(tmp_path):
     assert last["val/relabelling_error_single"] == (pytest.approx(0.6), "2")
     assert "One network, all rows | 2 | 100 | 0.6000" in (tmp_path / "errors.md").read_text()
     assert [row["value"] for row in read(tmp_path / "errors-curves.csv")[:2]] == ["0.2", "0.4"]
+
+
+def test_a_figure_from_outside_needs_a_module_and_a_card(tmp_path, monkeypatch):
+    write_run(tmp_path, "mbml")
+    (tmp_path / "own_figure.py").write_text(
+        "from matplotlib.figure import Figure\n"
+        "from mbml_lightning.report.figures import Drawn\n"
+        "def make(figure, runs):\n"
+        "    return Drawn(Figure, f'{figure.number}\\n', figure.title, 'curves\\n', [])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(FIGURES, 99, PaperFigure(99, "a figure of our own", "own_figure"))
+    paper_figure([tmp_path], 99)
+    written = {path.name: path for path in (tmp_path / "figures").iterdir()}
+    assert sorted(written) == ["fig99-curves.csv", "fig99.csv", "fig99.md", "fig99.png", "fig99.svg"]
+    assert (written["fig99.csv"].read_text(), written["fig99.md"].read_text()) == ("99\n", "a figure of our own")
+
+
+def test_every_figure_compares_what_its_methods_say():
+    stands = {number: [method.name for method in figure.methods] for number, figure in FIGURES.items()}
+    references = ["bcq", "sac", "sac_test", "sac_ood", "random"]
+    assert stands == {
+        4: ["mbml", "contextual_bcq", "pearl", *references],
+        6: ["mbml", "no_relabelling", "no_triplet", "neither", "ground_truth"],
+        7: ["reward_ensemble"],
+        11: ["margin_0", "mbml", "margin_4", "margin_8"],
+        12: ["mbml", "no_ensemble"],
+    }
+    assert {number for method in METHODS.values() for number in method.figures} == FIGURES.keys()

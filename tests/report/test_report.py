@@ -1,17 +1,20 @@
 import base64
 import csv
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
+from commands import ROOT
 from matplotlib.figure import Figure
 from run_folders import EPISODES, GOALS, LEVELS, returns_of, write_run
 
 from mbml_lightning.envs import distribution
 from mbml_lightning.errors import ResultsError
 from mbml_lightning.files.evaluation import Evaluation, Split
-from mbml_lightning.report import page
 from mbml_lightning.report.report import report
+from mbml_lightning.report.tables import duration
 from mbml_lightning.results.normalisation import table
 from mbml_lightning.results.runs import read_experiment
 
@@ -100,7 +103,7 @@ def test_page_is_whole_and_self_contained(experiment, capsys):
         assert f"<td>{label}<small>" in html
     assert "On 2 unseen tasks of UmazeGoalM, MBML returns 172.5 (95% interval 172.0 to 173.0), Neither 92.5" in html
     assert "BCQ 203.0 and SAC 213.0." in html
-    assert parsed.tags.count("img") == 9 and html.count("Not drawn") == 1  # no posteriors were kept
+    assert parsed.tags.count("img") == 10 and html.count("Not drawn") == 1  # no posteriors were kept
     assert "mbml fit &lt;neither&gt;" in html  # escaped
     assert not re.findall(r"https?://", html)
     for name, value in parsed.attributes:
@@ -108,6 +111,17 @@ def test_page_is_whole_and_self_contained(experiment, capsys):
             assert base64.b64decode(value.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
     output = capsys.readouterr().out
     assert "172.5 [172.0, 173.0]" in output and "report.html" in output.replace("\n", "") and "warning" not in output
+
+
+def test_a_report_does_without_lightning(tmp_path):
+    write_run(tmp_path, "mbml")
+    code = (
+        "import sys; from pathlib import Path; from mbml_lightning.report.report import report\n"
+        f"report([Path({str(tmp_path)!r})])\n"
+        "print('lightning' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert ended.stdout.endswith("\nFalse\n"), ended.stderr
 
 
 def test_missing_pieces_are_said(tmp_path, without_pictures, capsys):
@@ -210,6 +224,31 @@ def test_evaluations_that_measured_something_else_are_left_out(tmp_path, changes
     assert [len(method.evaluations) for method in result.methods] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"horizon": 9}, "horizon is 9, but 12 in the first evaluation"),
+        ({"trials": 2, "uncounted": 1}, "uncounted is 1, but 0 in the first evaluation"),
+        (
+            {"splits": {"test": Split(GOALS["test"][::-1], returns_of("mbml", 0, "test"))}},
+            "the test tasks are not those",
+        ),
+    ],
+)
+def test_evaluations_under_a_protocol_are_compared_with_the_first_of_it(tmp_path, changes, reason):
+    """Two methods agree under the paper's protocol; under another one the second is not comparable."""
+    for method, more in (("mbml", {}), ("neither", changes)):
+        folder = write_run(tmp_path, method)
+        fields = {**vars(Evaluation.load(folder / "evaluation.json"))} | {"protocol": "offline-own", "uncounted": 0}
+        Evaluation(**fields | more).save(folder / "evaluation-offline-own.json")
+    result = read_experiment([tmp_path])
+    (problem,) = result.problems
+    assert problem.startswith(f"{tmp_path}/neither/seed-0/evaluation-offline-own.json: {reason}")
+    assert problem.endswith("; left out, evaluate again")
+    assert [len(method.under("offline-own")) for method in result.methods] == [1, 0]
+    assert [len(method.evaluations) for method in result.methods] == [1, 1]
+
+
 def test_other_tasks_cannot_be_compared(tmp_path):
     write_run(tmp_path, "mbml")
     write_run(tmp_path, "bcq", splits={"train": Split(GOALS["train"][::-1], returns_of("bcq", 0, "train"))})
@@ -243,7 +282,7 @@ def test_nothing_to_report_is_refused(tmp_path):
     ("seconds", "text"), [(None, "-"), (59.4, "59 s"), (60.0, "1.0 min"), (5400.0, "1.5 h"), (0.2, "0 s")]
 )
 def test_duration(seconds, text):
-    assert page.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_methods_that_learned_from_other_data_are_left_out(tmp_path, without_pictures):

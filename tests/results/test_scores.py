@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mbml_lightning.files.log import Curve, Metrics
-from mbml_lightning.results.runs import Method, Run
+from mbml_lightning.results.runs import MethodRuns, Run
 from mbml_lightning.results.scores import chosen, learning, paper_statistic, task_curves, trailing_best
 
 
@@ -13,13 +13,13 @@ def run_of(tmp_path, seed, curves):
         for split, (steps, returns) in curves.items()
         for i, column in enumerate(np.transpose(returns))
     }
-    return Run(tmp_path / "mbml" / f"seed-{seed}", None, Metrics(by_name), {})
+    return Run(tmp_path / "mbml" / f"seed-{seed}", {}, Metrics(by_name), {})
 
 
 def test_learning_has_the_updates_that_all_runs_share(tmp_path):
     first = {"test": ([1, 2, 3], [[1, 2], [3, 4], [5, 6]]), "train": ([1, 2, 3], [[7], [8], [9]])}
     second = {"test": ([2, 3, 4], [[30, 40], [50, 60], [70, 80]]), "train": ([2, 3, 4], [[80], [90], [91]])}
-    curves = learning(Method("mbml", [run_of(tmp_path, 0, first), run_of(tmp_path, 1, second)]))
+    curves = learning(MethodRuns("mbml", [run_of(tmp_path, 0, first), run_of(tmp_path, 1, second)]))
     assert (curves.seeds, curves.steps.tolist()) == (["0", "1"], [2, 3])
     assert curves.test.tolist() == [[[3, 4], [5, 6]], [[30, 40], [50, 60]]]
     assert curves.train.tolist() == [[[8], [9]], [[80], [90]]]
@@ -28,8 +28,8 @@ def test_learning_has_the_updates_that_all_runs_share(tmp_path):
 def test_runs_without_train_tasks_or_without_any_curve(tmp_path):
     run = run_of(tmp_path, 0, {"test": ([1, 2], [[1.0], [np.nan]])})
     assert task_curves(run.metrics, "test").steps.tolist() == [1]  # what is not finite does not count
-    assert learning(Method("mbml", [run])).train is None
-    assert learning(Method("mbml", [run_of(tmp_path, 0, {})])) is None
+    assert learning(MethodRuns("mbml", [run])).train is None
+    assert learning(MethodRuns("mbml", [run_of(tmp_path, 0, {})])) is None
 
 
 def test_evaluations_are_chosen_seed_by_seed():
