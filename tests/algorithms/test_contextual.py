@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from plain import Scripted
+from references import Scripted, at, product
 from torch import Tensor, nn
 
 from mbml_lightning.algorithms import PEARL, ContextualBCQ, MultiTaskBC
@@ -163,12 +163,9 @@ def test_sets_are_the_posteriors_of_each_context_and_z_comes_from_the_first(make
     step = model.infer(data, model.relabel(data))
     for i in range(K):
         for n in range(N):
-            precision = weighted = torch.zeros(Z)
-            for t in range(n * C, (n + 1) * C):
-                mean, variance = model.encoder(Transitions(*(x[i, t] for x in data.contexts)))
-                precision, weighted = precision + 1 / variance, weighted + mean / variance
-            torch.testing.assert_close(step.sets.mean[i, n], weighted / precision)
-            torch.testing.assert_close(step.sets.variance[i, n], 1 / precision)
+            rows = range(n * C, (n + 1) * C)
+            factors = [model.encoder(Transitions(*(x[i, t] for x in data.contexts))) for t in rows]
+            torch.testing.assert_close(at(step.sets, i, n), product(factors, Z))
     torch.testing.assert_close(step.posterior, type(step.posterior)(*(x[:, 0] for x in step.sets)))
     assert model.update(data)["triplet_loss"].item() == pytest.approx(model.hooks["triplet"](step).item())
 

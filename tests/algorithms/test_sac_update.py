@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from references import assert_same_weights, descend, move_targets, separate
 from torch import Tensor
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
@@ -28,7 +29,7 @@ SETTINGS = {
 class PlainSAC:
     """One task; the temperature of the whole update is that from before it."""
 
-    def __init__(self, sac: SAC, k: int, separate) -> None:
+    def __init__(self, sac: SAC, k: int) -> None:
         self.q = [separate(sac.q.mlp, critic, k) for critic in range(2)]
         self.q_target = [separate(sac.q_target.mlp, critic, k) for critic in range(2)]
         self.actor = separate(sac.actor.mlp, k)
@@ -46,12 +47,6 @@ class PlainSAC:
         a = squashed.transforms[0](mean + std * noise)
         return a, Independent(squashed, 1).log_prob(a)
 
-    def descend(self, optimizer: Adam, loss: Tensor) -> float:
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
     def update(self, s, a, r, next_s, end, noise: list[Tensor]) -> dict[str, float]:
         alpha = self.log_alpha.exp().item()
         with torch.no_grad():
@@ -59,23 +54,23 @@ class PlainSAC:
             q1, q2 = (net(torch.cat([next_s, next_a], 1))[:, 0] for net in self.q_target)
             y = r + 0.9 * (1 - end) * (torch.minimum(q1, q2) - alpha * next_log_prob)
         q1, q2 = (net(torch.cat([s, a], 1))[:, 0] for net in self.q)
-        losses = {"q_loss": self.descend(self.optimizers[0], F.mse_loss(q1, y) + F.mse_loss(q2, y))}
+        losses = {"q_loss": F.mse_loss(q1, y) + F.mse_loss(q2, y)}
+        descend(losses["q_loss"], self.optimizers[0])
         new_a, log_prob = self.sample(s, noise[1])
         q1, q2 = (net(torch.cat([s, new_a], 1))[:, 0] for net in self.q)
-        actor_loss = (alpha * log_prob - torch.minimum(q1, q2)).mean()
-        losses["actor_loss"] = self.descend(self.optimizers[1], actor_loss)
+        losses["actor_loss"] = (alpha * log_prob - torch.minimum(q1, q2)).mean()
+        descend(losses["actor_loss"], self.optimizers[1])
         entropy = -log_prob.detach().mean()
-        losses["temperature_loss"] = self.descend(self.optimizers[2], (self.log_alpha * (entropy - -A)).sum())
-        for net, target in zip(self.q, self.q_target, strict=True):
-            for p, p_target in zip(net.parameters(), target.parameters(), strict=True):
-                p_target.data = 0.1 * p.data + 0.9 * p_target.data
-        return losses
+        losses["temperature_loss"] = (self.log_alpha * (entropy - -A)).sum()
+        descend(losses["temperature_loss"], self.optimizers[2])
+        move_targets(0.1, *zip(self.q, self.q_target, strict=True))
+        return {name: loss.item() for name, loss in losses.items()}
 
 
-def test_update_equals_separate_updates(make, batch, noise, separate, assert_same) -> None:
+def test_update_equals_separate_updates(make, batch, noise) -> None:
     sac = make(SAC, **SETTINGS)
     sac.log_alpha.data = torch.randn(K, 1)
-    plain = [PlainSAC(sac, k, separate) for k in range(K)]
+    plain = [PlainSAC(sac, k) for k in range(K)]
     for _ in range(4):
         data = batch(K, B)
         noise.clear()
@@ -87,9 +82,9 @@ def test_update_equals_separate_updates(make, batch, noise, separate, assert_sam
             assert value.item() == pytest.approx(sum(e[name] for e in expected) / K, rel=1e-7), name
     for k in range(K):
         for critic in range(2):
-            assert_same(sac.q.mlp, plain[k].q[critic], critic, k)
-            assert_same(sac.q_target.mlp, plain[k].q_target[critic], critic, k)
-        assert_same(sac.actor.mlp, plain[k].actor, k)
+            assert_same_weights(sac.q.mlp, plain[k].q[critic], critic, k)
+            assert_same_weights(sac.q_target.mlp, plain[k].q_target[critic], critic, k)
+        assert_same_weights(sac.actor.mlp, plain[k].actor, k)
         torch.testing.assert_close(sac.log_alpha[k], plain[k].log_alpha)
 
 

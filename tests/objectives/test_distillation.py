@@ -9,6 +9,8 @@ from mbml_lightning.objectives.distillation import (
     value_distillation,
 )
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 K, B, A = 3, 5, 2
 
 
