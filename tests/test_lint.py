@@ -25,7 +25,7 @@ def test_folders_that_runs_leave_change_no_verdict(tmp_path):
     assert clean == "All checks passed!"
     for name in LEFT_BEHIND:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").touch()
+        (tmp_path / name / "config.yaml").touch()
     (tmp_path / "runs/left.py").write_text("import sys, os\n")
     assert ruff(tmp_path, "check", "--no-cache") == clean
     (tmp_path / "tests/left.py").write_text("import sys, os\n")
