@@ -50,12 +50,12 @@ def to(x, device):
 @pytest.fixture
 def same_numbers(monkeypatch):
     """Random numbers are drawn on the CPU and moved, so that every device gets the same."""
+
+    def moved(draw):
+        return lambda *size, device=None, **options: draw(*size, **options).to(device or CPU)
+
     for name in ("randn", "rand"):
-
-        def drawn(*size, device=None, draw=getattr(torch, name), **options):
-            return draw(*size, **options).to(device or CPU)
-
-        monkeypatch.setattr(torch, name, drawn)
+        monkeypatch.setattr(torch, name, moved(getattr(torch, name)))
     monkeypatch.setattr(torch, "randn_like", lambda x: torch.randn(x.shape).to(x))
 
 
