@@ -1,6 +1,7 @@
 """K stacked SACs against K plain ones, written out here with torch.distributions."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -118,9 +119,37 @@ def test_targets_move_by_tau_and_have_no_gradient(make, batch) -> None:
         assert new.grad is None
 
 
-def test_behaviour_samples_and_evaluation_does_not(make) -> None:
+class Collector:
+    """In the place of the data module: notes with which policy and which random numbers it is to collect."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.rows, self.asked = SimpleNamespace(count=count), []
+
+    def collect(self, policy, steps: int) -> list[float]:
+        self.asked.append((policy, steps, torch.initial_seed()))
+        return []
+
+
+def test_collection_samples_and_evaluation_does_not(make) -> None:
     sac = make(SAC, **SETTINGS)
+    sac.trainer.datamodule = Collector()
+    sac.collect(7)
+    ((behaviour, steps, _),) = sac.data.asked
+    assert steps == 7
     s, noise = torch.randn(K, 1, S), torch.randn(K, 1, A)
     mean, log_std = sac.actor(s)
-    torch.testing.assert_close(sac.behaviour().act(s, None, noise), torch.tanh(mean + log_std.exp() * noise))
+    torch.testing.assert_close(behaviour.act(s, None, noise), torch.tanh(mean + log_std.exp() * noise))
     torch.testing.assert_close(sac.policy().act(s, None, noise[..., :0]), torch.tanh(mean))
+
+
+def test_every_seed_split_and_step_collects_with_random_numbers_of_its_own(make) -> None:
+    """Resumed at a step, a run draws what it would have drawn; seed 0 at step 50 is not seed 50 at step 0."""
+    drawn = {}
+    for seed, split, count in [(0, "train", 0), (0, "train", 50), (50, "train", 0), (0, "test", 0)]:
+        sac = make(SAC, **SETTINGS | {"seed": seed, "split": split})
+        sac.trainer.datamodule = Collector(count)
+        sac.collect(1), torch.manual_seed(3), sac.collect(1)
+        (first, again) = (number for _, _, number in sac.data.asked)
+        assert first == again
+        drawn[seed, split, count] = first
+    assert len({*drawn.values()}) == len(drawn)

@@ -73,8 +73,8 @@ def test_a_part_holds_the_numbers_of_its_tasks(trained):
 
 
 def test_learners_that_keep_some_tasks_compute_what_the_whole_does_for_them(trained):
-    q = copy.deepcopy(trained.q_target)
-    s, a = torch.randn(K, 3, 4), torch.randn(K, 3, 2)
+    nets = getattr(trained, "networks", trained)
+    q, s, a = copy.deepcopy(nets.q_target), torch.randn(K, 3, 4), torch.randn(K, 3, 2)
     keep_tasks(trained, range(1, 4))
-    assert torch.equal(trained.q_target(s[1:4], a[1:4]), q(s, a)[:, 1:4])
-    assert trained.q.mlp.members == (2, 3)
+    assert torch.equal(nets.q_target(s[1:4], a[1:4]), q(s, a)[:, 1:4])
+    assert nets.q.mlp.members == (2, 3)
