@@ -1,7 +1,6 @@
 """K stacked SACs against K plain ones, written out here with torch.distributions."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +12,8 @@ from torch.distributions.transforms import TanhTransform
 from torch.optim import Adam
 
 from mbml_lightning.algorithms import SAC
+from mbml_lightning.data.online import OnlineDataModule
+from mbml_lightning.data.rows import Rows
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -119,13 +120,13 @@ def test_targets_move_by_tau_and_have_no_gradient(make, batch) -> None:
         assert new.grad is None
 
 
-class Collector:
-    """In the place of the data module: notes with which policy and which random numbers it is to collect."""
+class Collector(OnlineDataModule):
+    """A data module that notes with which policy and which random numbers it is to collect."""
 
     def __init__(self, count: int = 0) -> None:
-        self.rows, self.asked = SimpleNamespace(count=count), []
+        self.rows, self.asked = Rows(torch.zeros(K, 60, 2 * S + A + 2), S, A, count), []
 
-    def collect(self, policy, steps: int) -> list[float]:
+    def collect(self, policy, steps: int, z: None = None) -> list[float]:
         self.asked.append((policy, steps, torch.initial_seed()))
         return []
 
