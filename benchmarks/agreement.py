@@ -37,7 +37,7 @@ def check_agreement(ours: Algorithm, reference: Reference, batches: Sequence[Tas
 
 
 def _weights(ours: Algorithm, name: str) -> list[Tensor]:
-    module = getattr(ours, name)
+    module = getattr(getattr(ours, "networks", ours), name)
     mlp = getattr(module, "mlp", module)
     return [w.detach().reshape(-1, *w.shape[len(mlp.members) :]) for w in (*mlp.weights, *mlp.biases)]
 

@@ -110,7 +110,12 @@ def _sac(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) -> 
 
 def _bcq(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) -> tuple[Algorithm, tuple[int, ...]]:
     bcq = BCQ(distribution, num_tasks, scale.bcq_hidden, scale.vae_hidden)
-    return bcq, (bcq.num_tasks, bcq.batch_size * bcq.candidates, scale.vae_hidden[-2], scale.vae_hidden[-1])
+    return bcq, (
+        bcq.num_tasks,
+        bcq.batch_size * bcq.networks.options.candidates,
+        scale.vae_hidden[-2],
+        scale.vae_hidden[-1],
+    )
 
 
 def _ensemble(distribution: str, num_tasks: int | None, scale: Scale, rows: Rows) -> tuple[Algorithm, tuple[int, ...]]:
