@@ -26,6 +26,13 @@ def experiment(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def exact_mathematics(request):
+    """Formulas are compared with their references in double precision."""
+    if request.path.parent.name in ("nets", "objectives", "policies"):
+        request.getfixturevalue("double_precision")
+
+
 @pytest.fixture
 def double_precision():
     """For comparisons with references, with fixed random numbers."""

@@ -8,8 +8,6 @@ from torch.distributions.transforms import TanhTransform
 
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_log_prob, squashed_sample
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 K, B, S, A, Z = 3, 5, 4, 2, 3
 
 

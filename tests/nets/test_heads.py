@@ -16,8 +16,6 @@ from mbml_lightning.nets.heads import (
     perturb,
 )
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 S, A, Z, B, K = 4, 2, 3, 5, 3
 L = 2 * A
 

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from mbml_lightning.nets.mlp import MLP, fan_in_uniform, fan_out_uniform
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 SIZES, B = (3, 8, 6, 2), 5
 
 

@@ -13,8 +13,6 @@ from torch.distributions import Normal
 from mbml_lightning.nets.task_encoder import SMALLEST_VARIANCE, TaskEncoder, product, sample
 from mbml_lightning.types import Gaussian, Transitions
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 C, Z = 5, 3
 
 

@@ -6,8 +6,6 @@ from torch.distributions import Normal, kl_divergence
 
 from mbml_lightning.objectives.bcq import candidate_value, perturbation_loss, td_target, vae_loss
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 K, B, A, L, M = 3, 5, 2, 4, 6
 
 

@@ -9,8 +9,6 @@ from mbml_lightning.objectives.distillation import (
     value_distillation,
 )
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 K, B, A = 3, 5, 2
 
 

@@ -13,8 +13,6 @@ from torch.distributions import Independent, Normal, kl_divergence
 from mbml_lightning.objectives.divergence import kl, kl_to_prior
 from mbml_lightning.types import Gaussian
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 
 def by_loops(p: Gaussian, q: Gaussian) -> Tensor:
     return torch.stack([divergence(at(p, i), at(q, i)) for i in range(len(p.mean))])

@@ -10,8 +10,6 @@ from mbml_lightning.objectives.focal import FOCAL
 from mbml_lightning.objectives.hooks import ContextStep
 from mbml_lightning.types import Gaussian
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 K, N, Z = 3, 2, 2
 
 

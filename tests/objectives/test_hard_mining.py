@@ -11,8 +11,6 @@ from mbml_lightning.objectives.hard_mining import HardMiningTriplet
 from mbml_lightning.objectives.hooks import ContextStep
 from mbml_lightning.types import Gaussian
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 K, N, Z, MARGIN = 4, 3, 2, 1.5
 
 

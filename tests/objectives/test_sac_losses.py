@@ -7,8 +7,6 @@ import torch
 
 from mbml_lightning.objectives.sac import actor_loss, soft_target, temperature_loss
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 K, B = 3, 5
 
 

@@ -13,8 +13,6 @@ from mbml_lightning.objectives.hooks import ContextStep
 from mbml_lightning.objectives.triplet import RelabelledTriplet, pair_mean, random_rows, triplet_hinge
 from mbml_lightning.types import Gaussian
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 K, C, Z = 4, 5, 3
 
 

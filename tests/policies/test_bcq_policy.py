@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, QFunction
 from mbml_lightning.policies.bcq import BCQPolicy
 
-pytestmark = pytest.mark.usefixtures("double_precision")
-
 K, B, S, A, Z, M, PHI = 3, 4, 4, 2, 3, 5, 0.3
 L = 2 * A
 

@@ -1,13 +1,10 @@
 """Acting with SAC's actors, and at random."""
 
-import pytest
 import torch
 from references import spread
 
 from mbml_lightning.nets.gaussian_actor import GaussianActor
 from mbml_lightning.policies.gaussian import GaussianPolicy, UniformPolicy
-
-pytestmark = pytest.mark.usefixtures("double_precision")
 
 K, B, S, A = 3, 4, 4, 2
 
