@@ -93,6 +93,21 @@ def move_targets(rate: float, *pairs: tuple[nn.Module, nn.Module]) -> None:
             p_target.data = rate * p.data + (1 - rate) * p_target.data
 
 
+def learners(model: ContextualAlgorithm, loss: Tensor) -> set[str]:
+    """Networks that get a gradient that is not zero."""
+    if not loss.requires_grad:
+        return set()
+    found = set()
+    nets = dict(model.named_children())
+    nets |= dict(nets.pop("networks").named_children()) if "networks" in nets else {}
+    for name, net in nets.items():
+        parameters = [p for p in net.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
+        if any(g is not None and g.any() for g in gradients):
+            found.add(name)
+    return found
+
+
 # Task inference -------------------------------------------------------------------------------------------------
 
 

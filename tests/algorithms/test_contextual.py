@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from references import Scripted, at, product
+from references import Scripted, at, learners, product
 from torch import Tensor, nn
 
 from mbml_lightning.algorithms import PEARL, ContextualBCQ, MultiTaskBC
@@ -37,21 +37,6 @@ def undescended(model: ContextualAlgorithm, data: TaskBatch, monkeypatch: pytest
     """The losses of an update whose optimisers do not step."""
     monkeypatch.setattr(model, "step", lambda optimizer, loss: None)
     return model.update(data)
-
-
-def learners(model: ContextualAlgorithm, loss: Tensor) -> set[str]:
-    """Networks that get a gradient that is not zero."""
-    if not loss.requires_grad:
-        return set()
-    found = set()
-    nets = dict(model.named_children())
-    nets |= dict(nets.pop("networks").named_children()) if "networks" in nets else {}
-    for name, net in nets.items():
-        parameters = [p for p in net.parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
-        if any(g is not None and g.any() for g in gradients):
-            found.add(name)
-    return found
 
 
 WHO = {

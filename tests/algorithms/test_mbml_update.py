@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from references import Masks, PlainInference, Scripted, assert_same_weights, separate
+from references import Masks, PlainInference, Scripted, assert_same_weights, learners, separate
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -246,18 +246,6 @@ def test_the_triplet_needs_a_relabeller(student, batch) -> None:
 
 
 # Who learns from what -------------------------------------------------------------------------------------------
-
-
-def learners(model: MBML, loss: Tensor) -> set[str]:
-    """Networks that get a gradient that is not zero."""
-    found = set()
-    for name in NETWORKS:
-        gradients = torch.autograd.grad(
-            loss, list(getattr(model, name).parameters()), retain_graph=True, allow_unused=True
-        )
-        if any(g is not None and g.any() for g in gradients):
-            found.add(name)
-    return found
 
 
 def test_who_learns_from_what(student, batch) -> None:
