@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from mbml_lightning.algorithms import SAC, Algorithm
+from mbml_lightning.data.blocks import Block
 
 WARM_UP = 5
 
@@ -42,6 +43,6 @@ class Clock(Callback):
         started = time.perf_counter()
         if isinstance(algorithm, SAC):
             algorithm.data.collect(algorithm.behaviour(), updates)
-        for batch in algorithm.batches(updates):
+        for batch in Block(algorithm.rows, algorithm.plan, updates, key=0):
             algorithm.update(batch)
         return (time.perf_counter() - started) / updates

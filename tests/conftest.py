@@ -1,8 +1,11 @@
 """Shapes and types are checked at run time in every test; one tiny pipeline on PointGoal serves all that need it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from jaxtyping import install_import_hook
+from torch import nn
 
 # Before the package is first imported, so that every function of it is checked.
 install_import_hook("mbml_lightning", "beartype.beartype")
@@ -21,3 +24,37 @@ def experiment(tmp_path_factory):
     for phase in PHASES:
         main(command(phase, folder, "--evaluation.trials=2"))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def exact_mathematics(request):
+    """Formulas are compared with their references in double precision."""
+    if request.path.parent.name in ("nets", "objectives", "policies"):
+        request.getfixturevalue("double_precision")
+
+
+@pytest.fixture
+def double_precision():
+    """For comparisons with references, with fixed random numbers."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def make():
+    """Makes a method whose `update` can be called, its weights so large that no mix-up goes unseen."""
+    trainers = []  # Lightning keeps a weak reference
+
+    def make(method, **arguments):
+        algorithm = method("UmazeGoalM", **arguments)  # states and actions of different size
+        for name, p in algorithm.named_parameters():
+            if (".mlp." in name and "target" not in name) or name.startswith("ensemble"):
+                nn.init.normal_(p, std=p.shape[-2] ** -0.5 if "weights" in name else 0.3)
+        found = algorithm.configure_optimizers()
+        trainers.append(SimpleNamespace(world_size=1, optimizers=found if isinstance(found, list) else [found]))
+        algorithm.trainer = trainers[-1]
+        return algorithm
+
+    return make

@@ -53,12 +53,12 @@ def test_pipeline(task, tmp_path):
     weights = torch.load(tmp_path / "mbml/seed-0/last.ckpt", weights_only=True)["state_dict"]
     width = 2 * family.observation_dim + family.action_dim + 1
     assert weights["encoder.mlp.weights.0"].shape[0] == width
-    check_protocols(task, tmp_path)
+    assert_protocols(task, tmp_path)
     main(["report", str(tmp_path)])
     main(["report", str(tmp_path), "--figure=6"])
 
 
-def check_protocols(task: str, experiment: Path) -> None:
+def assert_protocols(task: str, experiment: Path) -> None:
     """Every protocol on the first unseen tasks, of ``ood`` too where the distribution has it."""
     family = DISTRIBUTIONS[TASKS[task]["distribution"]]
     splits = [split for split in ("test", "ood") if split in family.splits]

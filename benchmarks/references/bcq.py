@@ -14,15 +14,15 @@ class BCQReference:
     """K separate BCQs."""
 
     def __init__(self, ours: BCQ) -> None:
-        self.ours, k = ours, ours.num_tasks
+        self.nets, self.options, k = ours.networks, ours.networks.options, ours.num_tasks
         names = ("generator", "latent", "q", "q_target", "perturbation", "perturbation_target")
-        self.stacks: Stacks = {name: unstack(getattr(ours.networks, name).mlp) for name in names}
+        self.stacks: Stacks = {name: unstack(getattr(self.nets, name).mlp) for name in names}
         self.tasks = [BCQTask(ours, {name: nets[i::k] for name, nets in self.stacks.items()}) for i in range(k)]
 
     def update(self, batch: TaskBatch) -> Losses:
         """Every task in turn."""
-        t, candidates = batch.transitions, self.ours.networks.options.candidates
-        shape = (*t.rewards.shape, self.ours.networks.generator.latent_dim)
+        t, candidates = batch.transitions, self.options.candidates
+        shape = (*t.rewards.shape, self.nets.generator.latent_dim)
         noises = (
             torch.randn(shape, device=t.rewards.device),
             torch.randn(shape[0], shape[1] * candidates, shape[2], device=t.rewards.device),
@@ -35,7 +35,7 @@ class BCQTask:
     """BCQ (Fujimoto et al., 2019) of one task."""
 
     def __init__(self, ours: BCQ, nets: Stacks) -> None:
-        self.ours = ours
+        self.options = ours.networks.options
         self.q, self.q_target = nets["q"], nets["q_target"]
         (self.generator,), (self.latent,) = nets["generator"], nets["latent"]
         (self.perturbation,), (self.perturbation_target,) = nets["perturbation"], nets["perturbation_target"]
@@ -46,7 +46,7 @@ class BCQTask:
 
     def perturbed(self, net: nn.Sequential, s: Tensor, a: Tensor) -> Tensor:
         """a + Phi xi(s, a)."""
-        return (a + self.ours.networks.options.phi * torch.tanh(net(torch.cat([s, a], -1)))).clamp(-1, 1)
+        return (a + self.options.phi * torch.tanh(net(torch.cat([s, a], -1)))).clamp(-1, 1)
 
     def decode(self, s: Tensor, nu: Tensor) -> Tensor:
         """G(s, nu)."""
@@ -72,16 +72,16 @@ class BCQTask:
         descend(perturbation_loss, self.perturbation_adam)
         pairs = [*zip(self.q_target, self.q, strict=True), (self.perturbation_target, self.perturbation)]
         for target_net, net in pairs:
-            polyak(target_net, net, self.ours.networks.options.tau)
+            polyak(target_net, net, self.options.tau)
         return {"vae_loss": vae_loss, "q_loss": q_loss, "perturbation_loss": perturbation_loss}
 
     @torch.no_grad()
     def target(self, r: Tensor, next_s: Tensor, end: Tensor, nu: Tensor) -> Tensor:
         """The value of the best of several candidates."""
-        s = next_s.repeat_interleave(self.ours.networks.options.candidates, 0)
+        s = next_s.repeat_interleave(self.options.candidates, 0)
         a = self.perturbed(self.perturbation_target, s, self.decode(s, nu.clamp(-0.5, 0.5)))
         first, second = (net(torch.cat([s, a], -1)) for net in self.q_target)
-        weight = self.ours.networks.options.soft_min
+        weight = self.options.soft_min
         value = weight * torch.min(first, second) + (1 - weight) * torch.max(first, second)
         following: Tensor = value.view(len(r), -1).amax(1)
-        return r + (1 - end) * self.ours.networks.options.discount * following
+        return r + (1 - end) * self.options.discount * following

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.optim import Adam
 
 from benchmarks.references.networks import Losses, Stacks, descend, unstack
-from mbml_lightning.algorithms import BCQ, MBML
+from mbml_lightning.algorithms import MBML
+from mbml_lightning.algorithms.bcq import BCQNetworks
 from mbml_lightning.data.relabelling import EnsembleRelabeller
 from mbml_lightning.objectives.triplet import RelabelledTriplet
 from mbml_lightning.types import TaskBatch, Transitions
@@ -25,7 +26,7 @@ class MBMLReference:
         assert isinstance(relabeller, EnsembleRelabeller) and isinstance(triplet, RelabelledTriplet)
         members, self.threshold, self.margin = unstack(relabeller.ensemble), relabeller.threshold, triplet.margin
         self.ensembles = [members[i::k] for i in range(k)]
-        bcq: BCQ = getattr(teachers.q, "__self__")  # noqa: B009 (what `first_q` is a method of)
+        bcq: BCQNetworks = getattr(teachers.q, "__self__")  # noqa: B009 (what `first_q` is a method of)
         stacks = (bcq.q.mlp, teachers.generator.mlp, teachers.perturbation.mlp)
         self.teachers = list(zip(*(unstack(mlp)[:k] for mlp in stacks), strict=True))
 

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from references import assert_same_weights, descend, move_targets, separate
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -30,7 +31,7 @@ SETTINGS = {
 class PlainBCQ:
     """One task; losses are means, networks ordinary, targets averaged weight by weight."""
 
-    def __init__(self, bcq: BCQ, k: int, separate) -> None:
+    def __init__(self, bcq: BCQ, k: int) -> None:
         self.q1, self.q2 = (separate(bcq.networks.q.mlp, critic, k) for critic in range(2))
         self.xi, self.decoder = separate(bcq.networks.perturbation.mlp, k), separate(bcq.networks.generator.mlp, k)
         self.encoder = separate(bcq.networks.latent.mlp, k)
@@ -49,17 +50,11 @@ class PlainBCQ:
     def perturbed(self, xi: nn.Module, s: Tensor, a: Tensor) -> Tensor:
         return (a + 0.2 * torch.tanh(xi(torch.cat([s, a], 1)))).clamp(-1, 1)
 
-    def descend(self, optimizer: Adam, loss: Tensor) -> float:
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    def update_vae(self, s: Tensor, a: Tensor, noise: Tensor) -> float:
+    def vae_loss(self, s: Tensor, a: Tensor, noise: Tensor) -> Tensor:
         mean, log_std = self.encoder(torch.cat([s, a], 1)).chunk(2, 1)
         std = log_std.clamp(-4, 15).exp()
         kl = -0.5 * (1 + torch.log(std**2) - mean**2 - std**2).mean()
-        return self.descend(self.vae_optimizer, F.mse_loss(self.decode(s, mean + std * noise), a) + 0.5 * kl)
+        return F.mse_loss(self.decode(s, mean + std * noise), a) + 0.5 * kl
 
     def target(self, r: Tensor, next_s: Tensor, end: Tensor, noise: Tensor) -> Tensor:
         """One transition and one candidate after the other; ``noise`` of M candidates a transition."""
@@ -75,30 +70,31 @@ class PlainBCQ:
             y.append(r[t].item() + (0.0 if end[t] else 0.9 * max(values)))
         return torch.tensor(y)
 
-    def update_q(self, s: Tensor, a: Tensor, y: Tensor) -> float:
+    def q_loss(self, s: Tensor, a: Tensor, y: Tensor) -> Tensor:
         q1, q2 = (net(torch.cat([s, a], 1))[:, 0] for net in (self.q1, self.q2))
-        return self.descend(self.q_optimizer, F.mse_loss(q1, y) + F.mse_loss(q2, y))
+        return F.mse_loss(q1, y) + F.mse_loss(q2, y)
 
-    def update_xi(self, s: Tensor, noise: Tensor) -> float:
+    def perturbation_loss(self, s: Tensor, noise: Tensor) -> Tensor:
         a = self.decode(s, noise.clamp(-0.5, 0.5)).detach()
         a = self.perturbed(self.xi, s, a)
-        return self.descend(self.xi_optimizer, -self.q1(torch.cat([s, a], 1)).mean())
+        return -self.q1(torch.cat([s, a], 1)).mean()
 
     def update(self, s, a, r, next_s, end, noise: list[Tensor]) -> dict[str, float]:
-        losses = {"vae_loss": self.update_vae(s, a, noise[0])}
+        losses = {"vae_loss": self.vae_loss(s, a, noise[0])}
+        descend(losses["vae_loss"], self.vae_optimizer)
         with torch.no_grad():
             y = self.target(r, next_s, end, noise[1])
-        losses["q_loss"] = self.update_q(s, a, y)
-        losses["perturbation_loss"] = self.update_xi(s, noise[2])
-        for net, target in self.targets.items():
-            for p, p_target in zip(net.parameters(), target.parameters(), strict=True):
-                p_target.data = 0.1 * p.data + 0.9 * p_target.data
-        return losses
+        losses["q_loss"] = self.q_loss(s, a, y)
+        descend(losses["q_loss"], self.q_optimizer)
+        losses["perturbation_loss"] = self.perturbation_loss(s, noise[2])
+        descend(losses["perturbation_loss"], self.xi_optimizer)
+        move_targets(0.1, *self.targets.items())
+        return {name: loss.item() for name, loss in losses.items()}
 
 
-def test_update_equals_separate_updates(make, batch, noise, separate, assert_same) -> None:
+def test_update_equals_separate_updates(make, batch, noise) -> None:
     bcq = make(BCQ, **SETTINGS)
-    plain = [PlainBCQ(bcq, k, separate) for k in range(K)]
+    plain = [PlainBCQ(bcq, k) for k in range(K)]
     for _ in range(4):
         data = batch(K, B)
         noise.clear()
@@ -110,12 +106,12 @@ def test_update_equals_separate_updates(make, batch, noise, separate, assert_sam
             assert value.item() == pytest.approx(sum(e[name] for e in expected) / K, rel=1e-8), name
     for k in range(K):
         for critic, net in enumerate((plain[k].q1, plain[k].q2)):
-            assert_same(bcq.networks.q.mlp, net, critic, k)
-            assert_same(bcq.networks.q_target.mlp, plain[k].targets[net], critic, k)
-        assert_same(bcq.networks.perturbation.mlp, plain[k].xi, k)
-        assert_same(bcq.networks.perturbation_target.mlp, plain[k].targets[plain[k].xi], k)
-        assert_same(bcq.networks.generator.mlp, plain[k].decoder, k)
-        assert_same(bcq.networks.latent.mlp, plain[k].encoder, k)
+            assert_same_weights(bcq.networks.q.mlp, net, critic, k)
+            assert_same_weights(bcq.networks.q_target.mlp, plain[k].targets[net], critic, k)
+        assert_same_weights(bcq.networks.perturbation.mlp, plain[k].xi, k)
+        assert_same_weights(bcq.networks.perturbation_target.mlp, plain[k].targets[plain[k].xi], k)
+        assert_same_weights(bcq.networks.generator.mlp, plain[k].decoder, k)
+        assert_same_weights(bcq.networks.latent.mlp, plain[k].encoder, k)
 
 
 def test_begins_with_targets_equal_to_but_apart_from_the_critics() -> None:

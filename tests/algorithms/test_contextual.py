@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from plain import Scripted
+from references import Scripted, at, learners, product
 from torch import Tensor, nn
 
 from mbml_lightning.algorithms import PEARL, ContextualBCQ, MultiTaskBC
@@ -37,21 +37,6 @@ def undescended(model: ContextualAlgorithm, data: TaskBatch, monkeypatch: pytest
     """The losses of an update whose optimisers do not step."""
     monkeypatch.setattr(model, "step", lambda optimizer, loss: None)
     return model.update(data)
-
-
-def learners(model: ContextualAlgorithm, loss: Tensor) -> set[str]:
-    """Networks that get a gradient that is not zero."""
-    if not loss.requires_grad:
-        return set()
-    found = set()
-    nets = dict(model.named_children())
-    nets |= dict(nets.pop("networks").named_children()) if "networks" in nets else {}
-    for name, net in nets.items():
-        parameters = [p for p in net.parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
-        if any(g is not None and g.any() for g in gradients):
-            found.add(name)
-    return found
 
 
 WHO = {
@@ -163,12 +148,9 @@ def test_sets_are_the_posteriors_of_each_context_and_z_comes_from_the_first(make
     step = model.infer(data, model.relabel(data))
     for i in range(K):
         for n in range(N):
-            precision = weighted = torch.zeros(Z)
-            for t in range(n * C, (n + 1) * C):
-                mean, variance = model.encoder(Transitions(*(x[i, t] for x in data.contexts)))
-                precision, weighted = precision + 1 / variance, weighted + mean / variance
-            torch.testing.assert_close(step.sets.mean[i, n], weighted / precision)
-            torch.testing.assert_close(step.sets.variance[i, n], 1 / precision)
+            rows = range(n * C, (n + 1) * C)
+            factors = [model.encoder(Transitions(*(x[i, t] for x in data.contexts))) for t in rows]
+            torch.testing.assert_close(at(step.sets, i, n), product(factors, Z))
     torch.testing.assert_close(step.posterior, type(step.posterior)(*(x[:, 0] for x in step.sets)))
     assert model.update(data)["triplet_loss"].item() == pytest.approx(model.hooks["triplet"](step).item())
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from plain import Masks, PlainInference, Scripted, descend, record_masks
+from references import Masks, PlainInference, Scripted, assert_same_weights, descend, move_targets, separate
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -36,7 +36,7 @@ SETTINGS = {
 class PlainContextualBCQ:
     """Losses are means over all tasks' transitions; networks ordinary, an Adam each, targets averaged one by one."""
 
-    def __init__(self, model: ContextualBCQ, separate, inference: PlainInference) -> None:
+    def __init__(self, model: ContextualBCQ, inference: PlainInference) -> None:
         self.inference = inference
         nets = model.networks
         self.q = [separate(nets.q.mlp, critic) for critic in range(2)]
@@ -93,32 +93,20 @@ class PlainContextualBCQ:
             self.perturbation_loss(s[i, b], fixed[i], noise[-1][n]) for i, b, n in rows
         ) / (K * B)
         descend(losses["perturbation_loss"], self.adam[self.xi])
-        self.move_targets()
+        move_targets(0.1, *zip(self.q, self.q_target, strict=True), (self.xi, self.xi_target))
         return {name: loss.item() for name, loss in losses.items()}
-
-    def move_targets(self) -> None:
-        for net, target in [*zip(self.q, self.q_target, strict=True), (self.xi, self.xi_target)]:
-            for p, p_target in zip(net.parameters(), target.parameters(), strict=True):
-                p_target.data = 0.1 * p.data + 0.9 * p_target.data
-
-
-@pytest.fixture
-def masks(monkeypatch: pytest.MonkeyPatch) -> Masks:
-    return record_masks(monkeypatch)
 
 
 @pytest.mark.parametrize("vae_trains_encoder", [False, True], ids=["paper", "official"])
 @pytest.mark.parametrize("relabelled", [False, True], ids=["alone", "relabelled, with a triplet"])
-def test_update_is_algorithm_7(
-    make, batch, noise, masks, separate, assert_same, relabelled, vae_trains_encoder
-) -> None:
+def test_update_is_algorithm_7(make, batch, noise, masks, relabelled, vae_trains_encoder) -> None:
     scripted = Scripted(K, C) if relabelled else None
     more = {"relabeller": scripted, "hooks": {"triplet": RelabelledTriplet()}, "kl_weight": 0.3} if relabelled else {}
     model = make(ContextualBCQ, **SETTINGS, **more, vae_trains_encoder=vae_trains_encoder)
-    plain = PlainContextualBCQ(model, separate, PlainInference(model, separate, scripted, more.get("kl_weight", 0.0)))
+    plain = PlainContextualBCQ(model, PlainInference(model, scripted, more.get("kl_weight", 0.0)))
     for _ in range(4):
         data = batch(K, B, C)
-        noise.clear(), masks.clear()
+        noise.clear()
         losses = model.update(data)
         losses.pop("kept_fraction", None)
         drawn = list(noise)
@@ -127,14 +115,14 @@ def test_update_is_algorithm_7(
         expected = plain.update(data, masks, drawn, vae_trains_encoder)
         assert {name: x.item() for name, x in losses.items()} == pytest.approx(expected, rel=1e-8)
     assert data.transitions.terminations.any() and not data.transitions.terminations.all()
-    assert_same(model.encoder.mlp, plain.inference.net)
+    assert_same_weights(model.encoder.mlp, plain.inference.net)
     for critic in range(2):
-        assert_same(model.networks.q.mlp, plain.q[critic], critic)
-        assert_same(model.networks.q_target.mlp, plain.q_target[critic], critic)
-    assert_same(model.networks.perturbation.mlp, plain.xi)
-    assert_same(model.networks.perturbation_target.mlp, plain.xi_target)
-    assert_same(model.networks.generator.mlp, plain.decoder)
-    assert_same(model.networks.latent.mlp, plain.latent)
+        assert_same_weights(model.networks.q.mlp, plain.q[critic], critic)
+        assert_same_weights(model.networks.q_target.mlp, plain.q_target[critic], critic)
+    assert_same_weights(model.networks.perturbation.mlp, plain.xi)
+    assert_same_weights(model.networks.perturbation_target.mlp, plain.xi_target)
+    assert_same_weights(model.networks.generator.mlp, plain.decoder)
+    assert_same_weights(model.networks.latent.mlp, plain.latent)
 
 
 def test_the_cvae_may_train_the_encoder_and_nothing_else(make, batch) -> None:

@@ -8,19 +8,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from references import Masks, PlainInference, Scripted, assert_same_weights, learners, separate
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning.algorithms import BCQ, MBML, contextual, mbml
 from mbml_lightning.algorithms.contextual import draw_rows
 from mbml_lightning.algorithms.mbml import Teachers, load_teachers
-from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, Relabeller, under_every_task, with_truth
+from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, under_every_task
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import CheckpointError
 from mbml_lightning.files.checkpoints import seal
 from mbml_lightning.files.writing import content_hash
 from mbml_lightning.nets.mlp import MLP
-from mbml_lightning.objectives import triplet
 from mbml_lightning.objectives.reconstruction import Reconstruction
 from mbml_lightning.objectives.task_classifier import TaskClassifier
 from mbml_lightning.objectives.triplet import RelabelledTriplet
@@ -44,21 +44,6 @@ SETTINGS = {
 NETWORKS = ("encoder", "q", "generator", "perturbation")
 
 
-class Scripted(Relabeller):
-    """Relabels with given rewards, so that a test knows what was kept."""
-
-    def __init__(self, kept_fraction: float) -> None:
-        self.kept_fraction = kept_fraction
-        self.draw()
-
-    def draw(self) -> None:
-        self.rewards, self.trusted = torch.randn(K, K, C), torch.rand(K, K, C) < self.kept_fraction
-        self.trusted[0, 1] = False  # a pair without rows
-
-    def __call__(self, contexts: Transitions, index: Tensor) -> Relabelled:
-        return with_truth(Relabelled(self.rewards, self.trusted), contexts)
-
-
 @pytest.fixture
 def teachers(make) -> BCQ:
     return make(BCQ, num_tasks=K, hidden=(8,), vae_hidden=(7,)).requires_grad_(False)
@@ -78,70 +63,20 @@ def student(make, teachers: BCQ) -> Callable[..., MBML]:
     return construct
 
 
-@pytest.fixture
-def masks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
-    """The rows that were drawn at random: for the inference context, and as positives of the triplet."""
-    drawn: dict[str, Tensor] = {}
-
-    def record(name: str, draw: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
-        def recorded(x: Tensor, count: int) -> Tensor:
-            drawn[name] = draw(x, count)
-            return drawn[name]
-
-        return recorded
-
-    monkeypatch.setattr(contextual, "draw_rows", record("context", draw_rows))
-    monkeypatch.setattr(triplet, "random_rows", record("positive", triplet.random_rows))
-    return drawn
-
-
 # A reference of one iteration -----------------------------------------------------------------------------------
 
 
 class Official:
     """Four networks, four Adams, a backward pass for each of their losses (official code, one task after the other)."""
 
-    def __init__(self, model: MBML, teachers: BCQ, separate) -> None:
-        self.nets = {name: separate(getattr(model, name).mlp) for name in NETWORKS}
-        self.adams = {name: Adam(net.parameters(), 1e-2) for name, net in self.nets.items()}
+    def __init__(self, model: MBML, teachers: BCQ, inference: PlainInference) -> None:
+        self.inference = inference
+        self.nets = {name: separate(getattr(model, name).mlp) for name in NETWORKS[1:]}
+        self.adams = [inference.adam, *(Adam(net.parameters(), 1e-2) for net in self.nets.values())]
+        self.nets["encoder"] = inference.net
         self.teacher_q = [separate(teachers.networks.q.mlp, 0, i) for i in range(K)]
         self.teacher_g = [separate(teachers.networks.generator.mlp, i) for i in range(K)]
         self.teacher_xi = [separate(teachers.networks.perturbation.mlp, i) for i in range(K)]
-
-    def posterior(self, rows: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the product of the factors of (s, a, s', r)."""
-        precision, weighted = torch.zeros(Z), torch.zeros(Z)
-        for s, a, next_s, r in rows:
-            out = self.nets["encoder"](torch.cat([s, a, next_s, r.view(1)]))
-            variance = torch.log(1 + torch.exp(out[Z:])).clamp(min=1e-7)
-            precision, weighted = precision + 1 / variance, weighted + out[:Z] / variance
-        return weighted / precision, 1 / precision
-
-    def triplet(self, c: Transitions, scripted: Scripted, positives: Tensor, margin: float) -> Tensor:
-        """Mean over the pairs that have rows."""
-        terms = []
-        for i, j in itertools.permutations(range(K), 2):
-            kept = [t for t in range(C) if scripted.trusted[i, j, t]]
-            if not kept:
-                continue
-            chosen = [t for t in range(C) if positives[i, j, t]]
-            assert len(chosen) == len(kept)
-            anchor = self.posterior([row(c, j, t, scripted.rewards[i, j, t]) for t in kept])
-            positive = self.posterior([row(c, i, t) for t in chosen])
-            negative = self.posterior([row(c, j, t) for t in kept])
-            terms.append((divergence(*anchor, *positive) - divergence(*anchor, *negative) + margin).clamp(min=0))
-        return sum(terms) / len(terms)
-
-    def context(self, c: Transitions, scripted: Scripted | None, drawn: Tensor | None, i: int) -> list[list[Tensor]]:
-        """All of c_i and the relabelled rows that were drawn for it."""
-        rows = [row(c, i, t) for t in range(C)]
-        if scripted is not None:
-            chosen = [(j, t) for j in range(K) for t in range(C) if drawn[i, j * C + t]]
-            assert all(scripted.trusted[i, j, t] and i != j for j, t in chosen)
-            available = sum(int(scripted.trusted[i, j].sum()) for j in range(K) if j != i)
-            assert len(chosen) == min(C, available)
-            rows += [row(c, j, t, scripted.rewards[i, j, t]) for j, t in chosen]
-        return rows
 
     def distil(self, t: Transitions, z: Tensor, nu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Eq. 3 to 5 with means over tasks and rows, and over the dimensions of actions."""
@@ -160,52 +95,28 @@ class Official:
                 xi = xi + (correction - ours).square().mean()
         return q / (K * B), g / (K * B), xi / (K * B)
 
-    def update(
-        self, batch: TaskBatch, scripted: Scripted | None, masks: dict[str, Tensor], noise: list[Tensor], beta: float
-    ) -> dict[str, float]:
-        c = batch.contexts
-        posteriors = [self.posterior(self.context(c, scripted, masks.get("context"), i)) for i in range(K)]
-        z = torch.stack([mean + variance.sqrt() * noise[0][i] for i, (mean, variance) in enumerate(posteriors)])
-        kl = beta * sum(divergence(mean, variance, torch.zeros(Z), torch.ones(Z)) for mean, variance in posteriors)
-        q, g, xi = self.distil(batch.transitions, z, noise[1])
-        losses = {"q_loss": q, "candidate_loss": g, "perturbation_loss": xi, "kl_loss": kl}
-        for adam in self.adams.values():
+    def update(self, batch: TaskBatch, masks: Masks, noise: list[Tensor]) -> dict[str, float]:
+        z, losses = self.inference.infer(batch, masks, noise[0])
+        losses["q_loss"], losses["candidate_loss"], losses["perturbation_loss"] = self.distil(
+            batch.transitions, z, noise[1]
+        )
+        for adam in self.adams:
             adam.zero_grad()
-        if scripted is not None:
-            losses["triplet_loss"] = self.triplet(c, scripted, masks["positive"], 2.0)
+        if "triplet_loss" in losses:
             losses["triplet_loss"].backward(retain_graph=True)
-        (kl + q).backward()
-        g.backward()
-        xi.backward()
-        for adam in self.adams.values():
+        (losses["kl_loss"] + losses["q_loss"]).backward()
+        losses["candidate_loss"].backward()
+        losses["perturbation_loss"].backward()
+        for adam in self.adams:
             adam.step()
         return {name: loss.item() for name, loss in losses.items()}
 
 
-def row(c: Transitions, j: int, t: int, reward: Tensor | None = None) -> list[Tensor]:
-    return [
-        c.observations[j, t],
-        c.actions[j, t],
-        c.next_observations[j, t],
-        c.rewards[j, t] if reward is None else reward,
-    ]
-
-
-def divergence(mean: Tensor, variance: Tensor, other_mean: Tensor, other_variance: Tensor) -> Tensor:
-    """KL(first || second), summed over dimensions."""
-    total = torch.zeros(())
-    for m, v, n, w in zip(mean, variance, other_mean, other_variance, strict=True):
-        total = total + 0.5 * torch.log(w / v) + (v + (m - n) ** 2) / (2 * w) - 0.5
-    return total
-
-
 @pytest.mark.parametrize("kept_fraction", [0.15, 0.8], ids=["few rows kept", "many rows kept"])
-def test_one_joint_step_is_the_official_update(
-    student, teachers, batch, noise, masks, separate, assert_same, kept_fraction: float
-) -> None:
-    scripted = Scripted(kept_fraction)
+def test_one_joint_step_is_the_official_update(student, teachers, batch, noise, masks, kept_fraction: float) -> None:
+    scripted = Scripted(K, C, kept_fraction)
     model = student(relabeller=scripted, hooks={"triplet": RelabelledTriplet()})
-    official = Official(model, teachers, separate)
+    official = Official(model, teachers, PlainInference(model, scripted, 0.1))
     for _ in range(3):
         data = batch(K, B, C)
         scripted.draw()
@@ -213,27 +124,23 @@ def test_one_joint_step_is_the_official_update(
         losses = model.update(data)
         drawn = list(noise)
         assert [x.shape for x in drawn] == [(K, Z), (K, B, L)]
-        expected = official.update(data, scripted, masks, drawn, 0.1)
-        assert losses["kept_fraction"].item() == pytest.approx(kept(scripted) / (K * (K - 1) * C))
-        assert {n: x.item() for n, x in losses.items() if n != "kept_fraction"} == pytest.approx(expected, rel=1e-8)
+        expected = official.update(data, masks, drawn)
+        assert losses.pop("kept_fraction").item() == pytest.approx(scripted.count() / (K * (K - 1) * C))
+        assert {name: x.item() for name, x in losses.items()} == pytest.approx(expected, rel=1e-8)
     for name in NETWORKS:
-        assert_same(getattr(model, name).mlp, official.nets[name])
+        assert_same_weights(getattr(model, name).mlp, official.nets[name])
 
 
-def kept(scripted: Scripted) -> int:
-    return sum(int(scripted.trusted[i, j].sum()) for i, j in itertools.permutations(range(K), 2))
-
-
-def test_neither_infers_from_own_rows_alone(student, teachers, batch, noise, separate, assert_same) -> None:
+def test_neither_infers_from_own_rows_alone(student, teachers, batch, noise) -> None:
     model = student(kl_weight=0.3)
-    official = Official(model, teachers, separate)
+    official = Official(model, teachers, PlainInference(model, None, 0.3))
     for _ in range(3):
         data = batch(K, B, C)
         noise.clear()
         losses = {name: x.item() for name, x in model.update(data).items()}
-        assert losses == pytest.approx(official.update(data, None, {}, list(noise), 0.3), rel=1e-8)
+        assert losses == pytest.approx(official.update(data, {}, list(noise)), rel=1e-8)
     for name in NETWORKS:
-        assert_same(getattr(model, name).mlp, official.nets[name])
+        assert_same_weights(getattr(model, name).mlp, official.nets[name])
 
 
 def test_kl_may_be_averaged_over_tasks_instead(student, batch) -> None:
@@ -261,7 +168,7 @@ def test_relabelled_contexts_have_the_states_and_actions_of_j_and_rewards_of_i(t
 
 
 def test_factors_are_those_of_the_encoder(student, batch) -> None:
-    scripted = Scripted(0.5)
+    scripted = Scripted(K, C, 0.5)
     model, data = student(relabeller=scripted), batch(K, B, C)
     step = model.infer(data, model.relabel(data))
     own = model.encoder(data.contexts)
@@ -277,7 +184,7 @@ def test_factors_are_those_of_the_encoder(student, batch) -> None:
 
 @pytest.mark.parametrize("combine", [True, False])
 def test_posterior_is_blind_to_rows_that_were_not_kept(student, batch, combine: bool) -> None:
-    scripted, data = Scripted(0.3), batch(K, B, C)
+    scripted, data = Scripted(K, C, 0.3), batch(K, B, C)
     model = student(relabeller=scripted, combine=combine)
     posteriors = []
     for wild in (0.0, 1e6):
@@ -289,7 +196,7 @@ def test_posterior_is_blind_to_rows_that_were_not_kept(student, batch, combine: 
 
 
 def test_without_combining_c_rows_are_drawn_from_own_and_relabelled(student, batch, masks) -> None:
-    scripted, data = Scripted(0.8), batch(K, B, C)
+    scripted, data = Scripted(K, C, 0.8), batch(K, B, C)
     model = student(relabeller=scripted, combine=False)
     own_rows = 0
     for _ in range(20):
@@ -341,20 +248,8 @@ def test_the_triplet_needs_a_relabeller(student, batch) -> None:
 # Who learns from what -------------------------------------------------------------------------------------------
 
 
-def learners(model: MBML, loss: Tensor) -> set[str]:
-    """Networks that get a gradient that is not zero."""
-    found = set()
-    for name in NETWORKS:
-        gradients = torch.autograd.grad(
-            loss, list(getattr(model, name).parameters()), retain_graph=True, allow_unused=True
-        )
-        if any(g is not None and g.any() for g in gradients):
-            found.add(name)
-    return found
-
-
 def test_who_learns_from_what(student, batch) -> None:
-    model = student(relabeller=Scripted(0.8), hooks={"triplet": RelabelledTriplet(margin=1e6)})
+    model = student(relabeller=Scripted(K, C, 0.8), hooks={"triplet": RelabelledTriplet(margin=1e6)})
     data = batch(K, B, C)
     step = model.infer(data, model.relabel(data))
     losses = model.distil(data.transitions, step)
@@ -366,7 +261,7 @@ def test_who_learns_from_what(student, batch) -> None:
 
 
 def test_triplet_reaches_anchor_positive_and_negative(student, batch) -> None:
-    model = student(relabeller=Scripted(0.8), hooks={"triplet": RelabelledTriplet(margin=1e6)})
+    model = student(relabeller=Scripted(K, C, 0.8), hooks={"triplet": RelabelledTriplet(margin=1e6)})
     data = batch(K, B, C)
     step = model.infer(data, model.relabel(data))
     own, relabelled = (Gaussian(*(x.detach().requires_grad_() for x in g)) for g in (step.own, step.relabelled))
@@ -396,8 +291,8 @@ def test_networks_of_hooks_learn_with_the_students_and_teachers_do_not(student, 
     model, before = student(hooks=hooks), [p.clone() for p in teachers.parameters()]
     networks = [p.detach().clone() for p in model.hooks.parameters()]
     step = model.infer(data := batch(K, B, C), None)
-    for loss in model.with_encoder_losses({}, step).values():
-        assert learners(model, loss) == {"encoder"}
+    for name, loss in model.with_encoder_losses({}, step).items():
+        assert learners(model, loss) == {"encoder", *(["hooks"] if name != "kl_loss" else [])}
     names = {"classifier_loss", "reconstruction_reward_loss", "reconstruction_next_state_loss"}
     assert names < model.update(data).keys()
     assert all(not torch.equal(p, old) for p, old in zip(model.hooks.parameters(), networks, strict=True))
@@ -447,7 +342,7 @@ def test_fitting_begins_with_teachers_relabeller_and_standardised_contexts(
     student, monkeypatch: pytest.MonkeyPatch, standardise: bool
 ) -> None:
     prepared, rows = [], Rows(5 + torch.randn(K, 50, 2 * S + A + 2), S, A, 50, digest="of the store")
-    scripted = Scripted(0.5)
+    scripted = Scripted(K, C, 0.5)
     monkeypatch.setattr(Scripted, "prepare", lambda self, rows, distribution: prepared.append(rows) or {"rewards": "r"})
     monkeypatch.setattr(mbml, "load_teachers", lambda *arguments: (arguments, "t"))
     model = student(relabeller=scripted, standardise_context=standardise)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from plain import Masks, PlainInference, Scripted, descend, record_masks
+from references import Masks, PlainInference, Scripted, assert_same_weights, descend, separate
 from torch import Tensor
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
@@ -30,7 +30,7 @@ SETTINGS = {
 class PlainBC:
     """Minus the mean log-likelihood of the batches' actions; those at the edge count as 0.999."""
 
-    def __init__(self, model: MultiTaskBC, separate, inference: PlainInference) -> None:
+    def __init__(self, model: MultiTaskBC, inference: PlainInference) -> None:
         self.inference, self.actor = inference, separate(model.actor.mlp)
         self.adam = Adam(self.actor.parameters(), 1e-2)
 
@@ -47,22 +47,15 @@ class PlainBC:
         return {name: loss.item() for name, loss in losses.items()}
 
 
-@pytest.fixture
-def masks(monkeypatch: pytest.MonkeyPatch) -> Masks:
-    return record_masks(monkeypatch)
-
-
 @pytest.mark.parametrize("relabelled", [False, True], ids=["alone", "relabelled, with a triplet"])
-def test_update_maximises_the_likelihood_of_all_tasks_actions(
-    make, batch, noise, masks, separate, assert_same, relabelled: bool
-) -> None:
+def test_update_maximises_the_likelihood_of_all_tasks_actions(make, batch, noise, masks, relabelled) -> None:
     scripted = Scripted(K, C) if relabelled else None
     more = {"relabeller": scripted, "hooks": {"triplet": RelabelledTriplet()}} if relabelled else {}
     model = make(MultiTaskBC, **SETTINGS, **more)
-    plain = PlainBC(model, separate, PlainInference(model, separate, scripted, 0.3))
+    plain = PlainBC(model, PlainInference(model, scripted, 0.3))
     for _ in range(4):
         data = batch(K, B, C)
-        noise.clear(), masks.clear()
+        noise.clear()
         losses = model.update(data)
         losses.pop("kept_fraction", None)
         drawn = list(noise)
@@ -70,8 +63,8 @@ def test_update_maximises_the_likelihood_of_all_tasks_actions(
         expected = plain.update(data, masks, drawn)
         assert {name: x.item() for name, x in losses.items()} == pytest.approx(expected, rel=1e-8)
     assert (data.transitions.actions.abs() == 1).any(), "the edge was tried"
-    assert_same(model.encoder.mlp, plain.inference.net)
-    assert_same(model.actor.mlp, plain.actor)
+    assert_same_weights(model.encoder.mlp, plain.inference.net)
+    assert_same_weights(model.actor.mlp, plain.actor)
 
 
 def test_policy_acts_with_the_mean_given_z(make) -> None:

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from plain import Masks, PlainInference, Scripted, descend, record_masks
+from references import Masks, PlainInference, Scripted, assert_same_weights, descend, move_targets, separate
 from torch import Tensor
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
@@ -36,7 +36,7 @@ SETTINGS = {
 class PlainPEARL:
     """Losses are means over all tasks' transitions; networks ordinary, an Adam each."""
 
-    def __init__(self, model: PEARL, separate, inference: PlainInference) -> None:
+    def __init__(self, model: PEARL, inference: PlainInference) -> None:
         self.inference = inference
         self.q = [separate(model.q.mlp, critic) for critic in range(2)]
         self.v, self.v_target = separate(model.v.mlp), separate(model.v_target.mlp)
@@ -74,25 +74,19 @@ class PlainPEARL:
         descend(losses["v_loss"], self.adam[self.v])
         losses["actor_loss"] = sum(acted[n][2] - soft[n] for n in rows) / (K * B)
         descend(losses["actor_loss"], self.adam[self.actor])
-        for p, p_target in zip(self.v.parameters(), self.v_target.parameters(), strict=True):
-            p_target.data = 0.1 * p.data + 0.9 * p_target.data
+        move_targets(0.1, (self.v, self.v_target))
         return {name: loss.item() for name, loss in losses.items()}
 
 
-@pytest.fixture
-def masks(monkeypatch: pytest.MonkeyPatch) -> Masks:
-    return record_masks(monkeypatch)
-
-
 @pytest.mark.parametrize("relabelled", [False, True], ids=["alone", "relabelled, with a triplet"])
-def test_update_is_algorithm_6(make, batch, noise, masks, separate, assert_same, relabelled: bool) -> None:
+def test_update_is_algorithm_6(make, batch, noise, masks, relabelled: bool) -> None:
     scripted = Scripted(K, C) if relabelled else None
     more = {"relabeller": scripted, "hooks": {"triplet": RelabelledTriplet()}} if relabelled else {}
     model = make(PEARL, **SETTINGS, **more)
-    plain = PlainPEARL(model, separate, PlainInference(model, separate, scripted, 0.3))
+    plain = PlainPEARL(model, PlainInference(model, scripted, 0.3))
     for _ in range(4):
         data = batch(K, B, C)
-        noise.clear(), masks.clear()
+        noise.clear()
         losses = model.update(data)
         losses.pop("kept_fraction", None)
         drawn = list(noise)
@@ -100,12 +94,12 @@ def test_update_is_algorithm_6(make, batch, noise, masks, separate, assert_same,
         expected = plain.update(data, masks, drawn)
         assert {name: x.item() for name, x in losses.items()} == pytest.approx(expected, rel=1e-8)
     assert data.transitions.terminations.any() and not data.transitions.terminations.all()
-    assert_same(model.encoder.mlp, plain.inference.net)
+    assert_same_weights(model.encoder.mlp, plain.inference.net)
     for critic in range(2):
-        assert_same(model.q.mlp, plain.q[critic], critic)
-    assert_same(model.v.mlp, plain.v)
-    assert_same(model.v_target.mlp, plain.v_target)
-    assert_same(model.actor.mlp, plain.actor)
+        assert_same_weights(model.q.mlp, plain.q[critic], critic)
+    assert_same_weights(model.v.mlp, plain.v)
+    assert_same_weights(model.v_target.mlp, plain.v_target)
+    assert_same_weights(model.actor.mlp, plain.actor)
 
 
 def test_begins_with_a_target_equal_to_but_apart_from_the_value() -> None:

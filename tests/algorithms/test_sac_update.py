@@ -5,12 +5,15 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from references import assert_same_weights, descend, move_targets, separate
 from torch import Tensor
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 from torch.optim import Adam
 
 from mbml_lightning.algorithms import SAC
+from mbml_lightning.data.online import OnlineDataModule
+from mbml_lightning.data.rows import Rows
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -28,7 +31,7 @@ SETTINGS = {
 class PlainSAC:
     """One task; the temperature of the whole update is that from before it."""
 
-    def __init__(self, sac: SAC, k: int, separate) -> None:
+    def __init__(self, sac: SAC, k: int) -> None:
         self.q = [separate(sac.q.mlp, critic, k) for critic in range(2)]
         self.q_target = [separate(sac.q_target.mlp, critic, k) for critic in range(2)]
         self.actor = separate(sac.actor.mlp, k)
@@ -46,12 +49,6 @@ class PlainSAC:
         a = squashed.transforms[0](mean + std * noise)
         return a, Independent(squashed, 1).log_prob(a)
 
-    def descend(self, optimizer: Adam, loss: Tensor) -> float:
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
     def update(self, s, a, r, next_s, end, noise: list[Tensor]) -> dict[str, float]:
         alpha = self.log_alpha.exp().item()
         with torch.no_grad():
@@ -59,23 +56,23 @@ class PlainSAC:
             q1, q2 = (net(torch.cat([next_s, next_a], 1))[:, 0] for net in self.q_target)
             y = r + 0.9 * (1 - end) * (torch.minimum(q1, q2) - alpha * next_log_prob)
         q1, q2 = (net(torch.cat([s, a], 1))[:, 0] for net in self.q)
-        losses = {"q_loss": self.descend(self.optimizers[0], F.mse_loss(q1, y) + F.mse_loss(q2, y))}
+        losses = {"q_loss": F.mse_loss(q1, y) + F.mse_loss(q2, y)}
+        descend(losses["q_loss"], self.optimizers[0])
         new_a, log_prob = self.sample(s, noise[1])
         q1, q2 = (net(torch.cat([s, new_a], 1))[:, 0] for net in self.q)
-        actor_loss = (alpha * log_prob - torch.minimum(q1, q2)).mean()
-        losses["actor_loss"] = self.descend(self.optimizers[1], actor_loss)
+        losses["actor_loss"] = (alpha * log_prob - torch.minimum(q1, q2)).mean()
+        descend(losses["actor_loss"], self.optimizers[1])
         entropy = -log_prob.detach().mean()
-        losses["temperature_loss"] = self.descend(self.optimizers[2], (self.log_alpha * (entropy - -A)).sum())
-        for net, target in zip(self.q, self.q_target, strict=True):
-            for p, p_target in zip(net.parameters(), target.parameters(), strict=True):
-                p_target.data = 0.1 * p.data + 0.9 * p_target.data
-        return losses
+        losses["temperature_loss"] = (self.log_alpha * (entropy - -A)).sum()
+        descend(losses["temperature_loss"], self.optimizers[2])
+        move_targets(0.1, *zip(self.q, self.q_target, strict=True))
+        return {name: loss.item() for name, loss in losses.items()}
 
 
-def test_update_equals_separate_updates(make, batch, noise, separate, assert_same) -> None:
+def test_update_equals_separate_updates(make, batch, noise) -> None:
     sac = make(SAC, **SETTINGS)
     sac.log_alpha.data = torch.randn(K, 1)
-    plain = [PlainSAC(sac, k, separate) for k in range(K)]
+    plain = [PlainSAC(sac, k) for k in range(K)]
     for _ in range(4):
         data = batch(K, B)
         noise.clear()
@@ -87,9 +84,9 @@ def test_update_equals_separate_updates(make, batch, noise, separate, assert_sam
             assert value.item() == pytest.approx(sum(e[name] for e in expected) / K, rel=1e-7), name
     for k in range(K):
         for critic in range(2):
-            assert_same(sac.q.mlp, plain[k].q[critic], critic, k)
-            assert_same(sac.q_target.mlp, plain[k].q_target[critic], critic, k)
-        assert_same(sac.actor.mlp, plain[k].actor, k)
+            assert_same_weights(sac.q.mlp, plain[k].q[critic], critic, k)
+            assert_same_weights(sac.q_target.mlp, plain[k].q_target[critic], critic, k)
+        assert_same_weights(sac.actor.mlp, plain[k].actor, k)
         torch.testing.assert_close(sac.log_alpha[k], plain[k].log_alpha)
 
 
@@ -123,9 +120,33 @@ def test_targets_move_by_tau_and_have_no_gradient(make, batch) -> None:
         assert new.grad is None
 
 
+class Collector(OnlineDataModule):
+    """A data module that notes with which random numbers it is to collect."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.rows, self.seeds = Rows(torch.zeros(K, 60, 2 * S + A + 2), S, A, count), []
+
+    def collect(self, policy, steps: int, z: None = None) -> list[float]:
+        self.seeds.append(torch.initial_seed())
+        return []
+
+
 def test_behaviour_samples_and_evaluation_does_not(make) -> None:
     sac = make(SAC, **SETTINGS)
     s, noise = torch.randn(K, 1, S), torch.randn(K, 1, A)
     mean, log_std = sac.actor(s)
     torch.testing.assert_close(sac.behaviour().act(s, None, noise), torch.tanh(mean + log_std.exp() * noise))
     torch.testing.assert_close(sac.policy().act(s, None, noise[..., :0]), torch.tanh(mean))
+
+
+def test_every_seed_split_and_step_collects_with_random_numbers_of_its_own(make) -> None:
+    """Resumed at a step, a run draws what it would have drawn; seed 0 at step 50 is not seed 50 at step 0."""
+    drawn = {}
+    for seed, split, count in [(0, "train", 0), (0, "train", 50), (50, "train", 0), (0, "test", 0)]:
+        sac = make(SAC, **SETTINGS | {"seed": seed, "split": split})
+        sac.trainer.datamodule = Collector(count)
+        sac.collect(1), torch.manual_seed(3), sac.collect(1)
+        first, again = sac.data.seeds
+        assert first == again
+        drawn[seed, split, count] = first
+    assert len({*drawn.values()}) == len(drawn)

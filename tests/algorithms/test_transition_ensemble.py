@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from references import assert_same_weights, separate
 from torch.optim import Adam
 
 from mbml_lightning.algorithms import TransitionEnsemble
@@ -27,7 +28,7 @@ def rows_of(member: int, t: Transitions, k: int, independent: bool, target: str)
 
 @pytest.mark.parametrize("target", ["rewards", "next_observations"])
 @pytest.mark.parametrize("independent", [False, True])
-def test_update_equals_separate_updates(make, batch, separate, assert_same, independent: bool, target: str) -> None:
+def test_update_equals_separate_updates(make, batch, independent: bool, target: str) -> None:
     model = ensemble(make, independent, target)
     assert model.batch_size == B * (E if independent else 1)
     nets = {(e, k): separate(model.ensemble, e, k) for e in range(E) for k in range(K)}
@@ -45,7 +46,7 @@ def test_update_equals_separate_updates(make, batch, separate, assert_same, inde
             errors.append(error.item())
         assert loss.item() == pytest.approx(sum(errors) / len(errors))
     for (e, k), net in nets.items():
-        assert_same(model.ensemble, net, e, k)
+        assert_same_weights(model.ensemble, net, e, k)
 
 
 def test_members_with_minibatches_of_their_own_do_not_see_others_rows(make, batch) -> None:

@@ -1,7 +1,6 @@
 """Algorithm 3 against loops over tasks, transitions and members; the oracle against environments."""
 
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +23,10 @@ from mbml_lightning.files.checkpoints import seal
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.types import Transitions
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 E, K, N, C, S, A = 4, 3, 50, 6, 4, 2
 DATA = "SHA-256 of the store"
-
-
-@pytest.fixture(autouse=True)
-def double_precision() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def reward_ensemble(members: int = E, outputs: int = 1) -> MLP:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from references import separate, spread
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
@@ -64,25 +64,19 @@ def test_actions_at_the_edge_count_as_just_inside(edge: float) -> None:
 
 
 def test_actor_of_all_tasks_reads_s_and_z() -> None:
-    actor, s, z = GaussianActor(S, A, [8], Z), torch.randn(B, S), torch.randn(B, Z)
-    for p in actor.parameters():
-        nn.init.normal_(p, std=0.5)
-    (w1, w2), (b1, b2) = actor.mlp.weights, actor.mlp.biases
-    y = torch.relu(torch.cat([s, z], -1) @ w1 + b1) @ w2 + b2
+    actor, s, z = spread(GaussianActor(S, A, [8], Z), 0.5), torch.randn(B, S), torch.randn(B, Z)
+    y = separate(actor.mlp)(torch.cat([s, z], -1))
     mean, log_std = actor(s, z)
     torch.testing.assert_close(mean, y[:, :A])
     torch.testing.assert_close(log_std, y[:, A:].clamp(-20, 2))
 
 
 def test_actor_gives_mean_and_clamped_log_std_of_every_task() -> None:
-    actor, s = GaussianActor(S, A, [8], members=(K,)), 10 * torch.randn(K, B, S)
-    for p in actor.parameters():
-        nn.init.normal_(p)
+    actor, s = spread(GaussianActor(S, A, [8], members=(K,))), 10 * torch.randn(K, B, S)
     mean, log_std = actor(s)
-    (w1, w2), (b1, b2) = actor.mlp.weights, actor.mlp.biases
     raw = []
     for k in range(K):
-        y = torch.relu(s[k] @ w1[k] + b1[k]) @ w2[k] + b2[k]
+        y = separate(actor.mlp, k)(s[k])
         raw.append(y[:, A:])
         torch.testing.assert_close(mean[k], y[:, :A])
         torch.testing.assert_close(log_std[k], y[:, A:].clamp(-20, 2))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from references import separate, spread
 from torch import Tensor, nn
 
 from mbml_lightning.nets.heads import (
@@ -19,16 +20,9 @@ S, A, Z, B, K = 4, 2, 3, 5, 3
 L = 2 * A
 
 
-def spread(net: nn.Module) -> nn.Module:
-    for p in net.parameters():
-        nn.init.normal_(p)
-    return net
-
-
 def by_hand(net: nn.Module, index: tuple[int, ...], *columns: Tensor) -> Tensor:
-    """One hidden layer, of the columns in this order."""
-    (w1, w2), (b1, b2) = net.mlp.weights, net.mlp.biases
-    return torch.relu(torch.cat(columns, -1) @ w1[index] + b1[index]) @ w2[index] + b2[index]
+    """The network at an index, of the columns in this order."""
+    return separate(net.mlp, *index)(torch.cat(columns, -1))
 
 
 def test_q_reads_s_a_z() -> None:

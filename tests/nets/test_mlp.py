@@ -4,29 +4,12 @@ import itertools
 
 import pytest
 import torch
+from references import separate, spread
 from torch import Tensor, nn
 
 from mbml_lightning.nets.mlp import MLP, fan_in_uniform, fan_out_uniform
 
 SIZES, B = (3, 8, 6, 2), 5
-
-
-def separate(mlp: MLP, index: tuple[int, ...]) -> nn.Sequential:
-    """The ordinary network at one index of a stack."""
-    layers: list[nn.Module] = []
-    for weight, bias in zip(mlp.weights, mlp.biases, strict=True):
-        linear = nn.Linear(*weight.shape[-2:])
-        linear.weight.data = weight.data[index].T.clone()
-        linear.bias.data = bias.data[index].clone()
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
-def spread(mlp: MLP) -> MLP:
-    """Weights that differ everywhere, so that no mix-up goes unseen."""
-    for p in mlp.parameters():
-        nn.init.normal_(p, std=0.5)
-    return mlp
 
 
 def indices(members: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -39,13 +22,13 @@ def test_forward_equals_separate_networks(members: tuple[int, ...]) -> None:
     y = mlp(x)
     assert y.shape == (*members, B, 2)
     for index in indices(members):
-        torch.testing.assert_close(y[index], separate(mlp, index)(x[index]))
+        torch.testing.assert_close(y[index], separate(mlp, *index)(x[index]))
 
 
 @pytest.mark.parametrize("leading", [(), (7,), (2, 7)])
 def test_a_single_network_takes_any_leading_axes(leading: tuple[int, ...]) -> None:
     mlp, x = spread(MLP(SIZES)), torch.randn(*leading, 3)
-    torch.testing.assert_close(mlp(x), separate(mlp, ())(x))
+    torch.testing.assert_close(mlp(x), separate(mlp)(x))
 
 
 @pytest.mark.parametrize("leading", [(), (4,), (1,), (1, 4), (2, 1)])
@@ -54,7 +37,7 @@ def test_inputs_broadcast_against_the_stack_from_the_right(leading: tuple[int, .
     y, every = mlp(x), torch.broadcast_to(x, (2, 4, B, 3))
     assert y.shape == (2, 4, B, 2)
     for index in indices((2, 4)):
-        torch.testing.assert_close(y[index], separate(mlp, index)(every[index]))
+        torch.testing.assert_close(y[index], separate(mlp, *index)(every[index]))
 
 
 def test_inputs_that_do_not_broadcast_are_refused() -> None:
@@ -68,14 +51,14 @@ def test_one_member_of_the_first_axis(members: tuple[int, ...], member: int) -> 
     mlp, x = spread(MLP(SIZES, members)), torch.randn(*members[1:], B, 3)
     torch.testing.assert_close(mlp(x, member), mlp(x)[member])
     for index in indices(members[1:]):
-        torch.testing.assert_close(mlp(x, member)[index], separate(mlp, (member, *index))(x[index]))
+        torch.testing.assert_close(mlp(x, member)[index], separate(mlp, member, *index)(x[index]))
 
 
 @pytest.mark.parametrize("members", [(3,), (2, 3)])
 def test_one_adam_makes_the_updates_of_separate_ones(members: tuple[int, ...]) -> None:
     """For a loss that is a mean over the batch and a sum over members, over 50 steps."""
     mlp = spread(MLP(SIZES, members))
-    singles = {index: separate(mlp, index) for index in indices(members)}
+    singles = {index: separate(mlp, *index) for index in indices(members)}
     stacked = torch.optim.Adam(mlp.parameters(), 1e-2)
     optimizers = {index: torch.optim.Adam(net.parameters(), 1e-2) for index, net in singles.items()}
     for _ in range(50):
@@ -88,7 +71,7 @@ def test_one_adam_makes_the_updates_of_separate_ones(members: tuple[int, ...]) -
             nn.functional.mse_loss(net(x[index]), y[index]).backward()
             optimizers[index].step()
     for index, net in singles.items():
-        for learned, expected in zip(separate(mlp, index).parameters(), net.parameters(), strict=True):
+        for learned, expected in zip(separate(mlp, *index).parameters(), net.parameters(), strict=True):
             torch.testing.assert_close(learned, expected, rtol=0, atol=1e-10)
 
 

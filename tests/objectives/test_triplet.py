@@ -1,10 +1,10 @@
 """The triplet loss of relabelled contexts against Eq. 8 and 9, written as loops over pairs of tasks."""
 
 import itertools
-import math
 
 import pytest
 import torch
+from references import at, divergence, gaussian, product
 from steps import context_step
 from torch import Tensor
 
@@ -14,15 +14,6 @@ from mbml_lightning.objectives.triplet import RelabelledTriplet, pair_mean, rand
 from mbml_lightning.types import Gaussian
 
 K, C, Z = 4, 5, 3
-
-
-def gaussian(*shape: int) -> Gaussian:
-    return Gaussian(torch.randn(shape), torch.rand(shape) + 0.5)
-
-
-def at(g: Gaussian, *index: int) -> list[tuple[list[float], list[float]]]:
-    """Rows of one context as (mean, variance)."""
-    return list(zip(g.mean[index].tolist(), g.variance[index].tolist(), strict=True))
 
 
 def step(kept: Tensor) -> ContextStep:
@@ -44,20 +35,6 @@ def random_masks(kind: str) -> Tensor:
     return kept
 
 
-def product_by_loops(rows: list) -> tuple[list[float], list[float]]:
-    """Mean and variance of the normalised product of Gaussians."""
-    mean, variance = [], []
-    for d in range(Z):
-        precision = sum(1 / v[d] for _, v in rows)
-        variance.append(1 / precision)
-        mean.append(sum(m[d] / v[d] for m, v in rows) / precision)
-    return mean, variance
-
-
-def kl_by_loops(p: tuple, q: tuple) -> float:
-    return sum(0.5 * math.log(w / v) + (v + (m - n) ** 2) / (2 * w) - 0.5 for m, v, n, w in zip(*p, *q, strict=True))
-
-
 def triplet_by_loops(s: ContextStep, drawn: Tensor, margin: float, official: bool) -> float:
     """Eq. 8 and 9; ``drawn[i, j]`` marks the rows of c_i that were drawn to go with c_{j->i}."""
     terms = []
@@ -66,10 +43,10 @@ def triplet_by_loops(s: ContextStep, drawn: Tensor, margin: float, official: boo
         if not rows:
             terms += [margin] * official
             continue
-        anchor = product_by_loops([at(s.relabelled, i, j)[c] for c in rows])
-        negative = product_by_loops([at(s.own, j)[c] for c in rows])
-        positive = product_by_loops([at(s.own, i)[c] for c in range(C) if drawn[i, j, c]])
-        terms.append(max(0.0, kl_by_loops(anchor, positive) - kl_by_loops(anchor, negative) + margin))
+        anchor = product((at(s.relabelled, i, j, c) for c in rows), Z)
+        negative = product((at(s.own, j, c) for c in rows), Z)
+        positive = product((at(s.own, i, c) for c in range(C) if drawn[i, j, c]), Z)
+        terms.append(max(0.0, divergence(anchor, positive).item() - divergence(anchor, negative).item() + margin))
     return sum(terms) / len(terms) if terms else 0.0
 
 

@@ -2,27 +2,18 @@
 
 import pytest
 import torch
+from references import separate, spread
 from torch import Tensor, nn
 
 from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, QFunction
 from mbml_lightning.policies.bcq import BCQPolicy
-from mbml_lightning.types import Policy
 
 K, B, S, A, Z, M, PHI = 3, 4, 4, 2, 3, 5, 0.3
 L = 2 * A
 
 
-def spread(net: nn.Module) -> nn.Module:
-    for p in net.parameters():
-        nn.init.normal_(p)
-    return net
-
-
-def mlp_by_hand(net: nn.Module, k: int | None, *columns: Tensor) -> Tensor:
-    (w1, w2), (b1, b2) = net.mlp.weights, net.mlp.biases
-    if k is not None:
-        w1, w2, b1, b2 = w1[k], w2[k], b1[k], b2[k]
-    return torch.relu(torch.cat(columns) @ w1 + b1) @ w2 + b2
+def by_hand(net: nn.Module, index: tuple[int, ...], *columns: Tensor) -> Tensor:
+    return separate(net.mlp, *index)(torch.cat(columns))
 
 
 def act_by_loops(policy: BCQPolicy, q: QFunction, s: Tensor, z: Tensor | None, noise: Tensor) -> tuple[Tensor, int]:
@@ -30,14 +21,14 @@ def act_by_loops(policy: BCQPolicy, q: QFunction, s: Tensor, z: Tensor | None, n
     actions, clipped = torch.empty(K, B, A), 0
     for k in range(K):
         for b in range(B):
-            which, identity = (k, []) if z is None else (None, [z[k, b]])
+            which, identity = ((k,), []) if z is None else ((), [z[k, b]])
             best = -float("inf")
             for m in range(M):
                 nu = noise[k, b, m * L : (m + 1) * L].clamp(-0.5, 0.5)
-                a = torch.tanh(mlp_by_hand(policy.generator, which, s[k, b], nu, *identity))
-                a = a + PHI * torch.tanh(mlp_by_hand(policy.perturbation, which, s[k, b], a, *identity))
+                a = torch.tanh(by_hand(policy.generator, which, s[k, b], nu, *identity))
+                a = a + PHI * torch.tanh(by_hand(policy.perturbation, which, s[k, b], a, *identity))
                 held, a = bool((a.abs() > 1).any()), a.clamp(-1, 1)
-                value = mlp_by_hand(q, which, s[k, b], a, *identity).item()
+                value = by_hand(q, which, s[k, b], a, *identity).item()
                 if value > best:
                     best, actions[k, b], last = value, a, held
             clipped += last
@@ -74,7 +65,3 @@ def test_larger_noise_is_clipped() -> None:
     policy, _ = make(Z, ())
     s, z, sign = torch.randn(K, B, S), torch.randn(K, B, Z), torch.randn(K, B, M * L).sign()
     assert torch.equal(policy.act(s, z, 0.5 * sign), policy.act(s, z, 7 * sign))
-
-
-def test_is_a_policy() -> None:
-    assert isinstance(make(0, (K,))[0], Policy)

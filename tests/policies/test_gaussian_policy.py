@@ -1,19 +1,16 @@
 """Acting with SAC's actors, and at random."""
 
 import torch
+from references import spread
 
 from mbml_lightning.nets.gaussian_actor import GaussianActor
 from mbml_lightning.policies.gaussian import GaussianPolicy, UniformPolicy
-from mbml_lightning.types import Policy
 
 K, B, S, A = 3, 4, 4, 2
 
 
 def actor() -> GaussianActor:
-    net = GaussianActor(S, A, [8], members=(K,))
-    for p in net.parameters():
-        torch.nn.init.normal_(p)
-    return net
+    return spread(GaussianActor(S, A, [8], members=(K,)))
 
 
 def test_deterministic_policy_acts_with_the_mean() -> None:
@@ -49,8 +46,3 @@ def test_more_noise_is_more_of_an_action() -> None:
     a = UniformPolicy(1).act(torch.zeros(1, 7, S), None, noise).flatten()
     assert a[3].item() == 0.0
     assert (a.diff() > 0).all()
-
-
-def test_both_are_policies() -> None:
-    assert isinstance(GaussianPolicy(actor(), A), Policy)
-    assert isinstance(UniformPolicy(A), Policy)

@@ -26,11 +26,11 @@ def test_moves_the_target_and_not_the_online_network(rate: float) -> None:
 def test_a_step_leaves_other_parameters_and_their_gradients_alone(make) -> None:
     bcq = make(BCQ, num_tasks=2, hidden=(4,), vae_hidden=(4,))
     s, a = torch.randn(2, 3, 4), torch.randn(2, 3, 2)
-    loss = bcq.q(s, bcq.perturbation(s, a)).sum()
+    loss = bcq.networks.q(s, bcq.networks.perturbation(s, a)).sum()
     before = {name: p.detach().clone() for name, p in bcq.named_parameters()}
     bcq.step(bcq.optimizer_list()[2], loss)
     for name, p in bcq.named_parameters():
-        mine = name.startswith("perturbation.")
+        mine = name.startswith("networks.perturbation.")
         assert torch.equal(p, before[name]) != mine, name
         assert (p.grad is not None) == mine, name
 
@@ -38,9 +38,9 @@ def test_a_step_leaves_other_parameters_and_their_gradients_alone(make) -> None:
 def test_gradients_do_not_add_up_over_steps(make) -> None:
     bcq = make(BCQ, num_tasks=2, hidden=(4,), vae_hidden=(4,))
     s, a = torch.randn(2, 3, 4), torch.randn(2, 3, 2)
-    optimizer = torch.optim.Adam(bcq.q.parameters(), 0.0)
+    optimizer = torch.optim.Adam(bcq.networks.q.parameters(), 0.0)
     gradients = []
     for _ in range(2):
-        bcq.step(optimizer, bcq.q(s, a).sum())
-        gradients.append([p.grad.clone() for p in bcq.q.parameters()])
+        bcq.step(optimizer, bcq.networks.q(s, a).sum())
+        gradients.append([p.grad.clone() for p in bcq.networks.q.parameters()])
     assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
