@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from references import product
 
 from mbml_lightning.algorithms import BCQ
 from mbml_lightning.envs import distribution
@@ -55,10 +56,7 @@ def test_the_first_identity_is_the_prior_s_and_each_later_one_the_posterior_s(en
         expected = torch.empty(3, 2, 3)
         for k in range(3):
             for b in range(2):
-                precision, weighted = torch.zeros(3), torch.zeros(3)
-                for mean, variance in [(m[k, b], v[k, b]) for m, v in rows]:
-                    precision, weighted = precision + 1 / variance, weighted + mean / variance
-                mean, variance = (weighted / precision, 1 / precision) if rows else (torch.zeros(3), torch.ones(3))
+                mean, variance = product(((m[k, b], v[k, b]) for m, v in rows), 3)
                 expected[k, b] = mean + variance.sqrt() * noise[k, b]
         for _, z, _ in calls:
             torch.testing.assert_close(z, expected, atol=1e-4, rtol=1e-4)

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from references import product
 
 import mbml_lightning
 from mbml_lightning.algorithms import MBML, Random
@@ -72,17 +73,13 @@ def test_z_is_the_priors_first_and_then_that_of_the_product_of_all_rows(run, mon
     env = gym.make("mbml/PointGoal-v0", task=TASK)
     for seed in range(2):
         act_episode(agent, env, seed)
-    precision, weighted = torch.zeros(agent.encoder.z_dim), torch.zeros(agent.encoder.z_dim)
-    for row in agent.seen:
-        with torch.no_grad():
-            mean, variance = agent.encoder(row)
-        precision, weighted = precision + 1 / variance, weighted + mean / variance
+    with torch.no_grad():
+        expected = product([agent.encoder(row) for row in agent.seen], agent.encoder.z_dim)
     assert len(agent.seen) == 2 * FAMILY.horizon
-    torch.testing.assert_close(agent.posterior.mean, weighted / precision)
-    torch.testing.assert_close(agent.posterior.variance, 1 / precision)
+    torch.testing.assert_close(agent.posterior, expected)
     monkeypatch.setattr(agent, "randn", lambda count: torch.full((count,), 2.0))
     agent.infer()
-    torch.testing.assert_close(agent.z, weighted / precision + 2 / precision.sqrt())
+    torch.testing.assert_close(agent.z, expected.mean + 2 * expected.variance.sqrt())
 
 
 def test_reset_forgets_the_task(run):

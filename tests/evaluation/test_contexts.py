@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from references import infer, separate
 
 from mbml_lightning.envs import distribution
 from mbml_lightning.errors import CheckpointError, ConfigurationError
@@ -79,14 +80,10 @@ def learners():
     return stack
 
 
+@torch.no_grad()
 def posterior(encoder, rows):
-    """The product of the factors of rows (s, a, r, s'), one row after the other."""
-    precision, weighted = torch.zeros(3), torch.zeros(3)
-    for s, a, r, next_s in rows:
-        raw = encoder.mlp(torch.cat([s, a, next_s, r.reshape(1)])).detach()
-        variance = torch.nn.functional.softplus(raw[3:]).clamp_min(1e-7)
-        precision, weighted = precision + 1 / variance, weighted + raw[:3] / variance
-    return weighted / precision, 1 / precision
+    """The posterior of rows (s, a, r, s')."""
+    return infer(separate(encoder.mlp), [(s, a, next_s, r) for s, a, r, next_s in rows], 3)
 
 
 def rows_of(episodes, k, b):
@@ -108,17 +105,17 @@ def begun(name, seeds, stack):
 def test_the_own_context_is_of_this_task_and_acted_by_its_own_member(stack, learners, split):
     stacks = {name: stack if name == split else learners for name in ("train", "test")}
     start = find_protocol("offline-own").begin(POINT, seeds(split, range(1, 3), range(2)), stacks, episodes=2)
-    check_context(start, POINT.tasks(split)[1:3], [[1, 1], [2, 2]])
+    assert_context(start, POINT.tasks(split)[1:3], [[1, 1], [2, 2]])
 
 
 def test_the_other_context_has_this_task_s_rewards_and_another_member_s_actions(stack):
     trials = seeds("train", range(3, 5), range(2))
-    check_context(begun("offline-other", trials, stack), POINT.tasks("train")[3:5], [[4, 0], [0, 1]])
+    assert_context(begun("offline-other", trials, stack), POINT.tasks("train")[3:5], [[4, 0], [0, 1]])
     trials = seeds("test", range(3, 4), range(3))
-    check_context(begun("offline-other", trials, stack), POINT.tasks("test")[3:4], [[3, 4, 0]])
+    assert_context(begun("offline-other", trials, stack), POINT.tasks("test")[3:4], [[3, 4, 0]])
 
 
-def check_context(start, goals, members):
+def assert_context(start, goals, members):
     assert start.first is None and len(start.context) == 2
     first, second = (episode.transitions for episode in start.context)
     assert not torch.equal(first.observations, second.observations), "each episode begins anew"
