@@ -17,6 +17,7 @@ from mbml_lightning.evaluation.adaptation import Adaptation, adapt
 from mbml_lightning.evaluation.contexts import (
     PAPER,
     ContextProtocol,
+    actors,
     find_protocol,
     needed_actors,
     read_collectors,
