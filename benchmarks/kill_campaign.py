@@ -23,7 +23,7 @@ import torch
 from benchmarks.killing import KINDS, Ending, Moment, start
 from benchmarks.learners import CONF
 from benchmarks.measuring import publish, threads
-from mbml_lightning.files.checkpoints import read_checkpoint
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.evaluation import Evaluation
 from mbml_lightning.files.store import read_store
 from mbml_lightning.results.methods import METHODS
@@ -59,7 +59,7 @@ def faults(run: Path) -> list[str]:
     """What of a run's results is there but cannot be read."""
     found = []
     readers: dict[str, Callable[[Path], object]] = {
-        "last.ckpt": read_checkpoint,
+        "last.ckpt": Checkpoint.read,
         "data": read_store,
         "evaluation.json": Evaluation.load,
         **dict.fromkeys(ARCHIVES, arrays),
@@ -88,7 +88,7 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 def results(run: Path) -> dict[str, Any]:
     """What two runs are compared by: everything but clocks and command lines; of what was logged twice, the last."""
-    checkpoint = read_checkpoint(run / "last.ckpt")
+    checkpoint = Checkpoint.read(run / "last.ckpt").content
     kept = ("global_step", "state_dict", "optimizer_states")
     found: dict[str, Any] = {key: checkpoint[key] for key in checkpoint if key in kept or key.endswith("DataModule")}
     if (run / "evaluation.json").exists():
@@ -236,7 +236,7 @@ def updates_made(run: Path, since: float) -> int:
     """Updates of a process that has left its metrics, or of the checkpoint that it began with."""
     steps = [values["step"] for values in metrics(run) if values["time"] >= since]
     if not steps and (run / "last.ckpt").exists():
-        steps = [read_checkpoint(run / "last.ckpt")["global_step"]]
+        steps = [Checkpoint.read(run / "last.ckpt").content["global_step"]]
     return max(steps, default=0)
 
 

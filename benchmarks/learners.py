@@ -23,6 +23,7 @@ from mbml_lightning.cli.main import main
 from mbml_lightning.data.relabelling import ensemble_prediction
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs.random_physics import RandomPhysics
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.results.methods import METHODS
 from mbml_lightning.types import TaskBatch
 
@@ -140,7 +141,8 @@ def learners(
             if isinstance(method, ContextualAlgorithm) and method.relabeller is not None:
                 method.relabeller.prepare(rows, distribution)
             if isinstance(method, MBML):
-                method.teachers, _ = load_teachers(f"{experiment}/bcq/seed-0/last.ckpt", distribution, rows)
+                teachers = Checkpoint.read(f"{experiment}/bcq/seed-0/last.ckpt")
+                method.teachers = load_teachers(teachers, distribution, rows)
     return made
 
 

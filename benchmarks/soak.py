@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.kill_campaign import command, prepare
 from benchmarks.measuring import Rows, publish, threads
-from mbml_lightning.files.checkpoints import read_checkpoint
+from mbml_lightning.files.checkpoints import Checkpoint
 
 OFTEN = ["--model.updates_per_block=50", "--checkpoint.every_n_updates=200", "--trainer.val_check_interval=10"]
 ENDLESS = 10**9
@@ -113,7 +113,7 @@ def watch(run: Path, words: Sequence[str], minutes: float) -> tuple[list[Sample]
 
 def end(run: Path, code: int, updates: int) -> list[str]:
     """What is wrong with how a run stopped."""
-    kept = read_checkpoint(run / "last.ckpt")["global_step"]
+    kept = Checkpoint.read(run / "last.ckpt").content["global_step"]
     wrong = [f"it ended with {code}"] if code not in (0, 128 + signal.SIGTERM) else []
     return wrong + ([f"its checkpoint is of {kept} updates, and {updates} were made"] if kept != updates else [])
 

@@ -32,19 +32,20 @@ def load(
     from mbml_lightning.envs import recorded_distribution
     from mbml_lightning.errors import CheckpointError
     from mbml_lightning.evaluation.agent import Agent
-    from mbml_lightning.files.checkpoints import CHECKPOINT_KEY, check_made_by, read_checkpoint
+    from mbml_lightning.files.checkpoints import Checkpoint
 
-    checkpoint = read_checkpoint(Path(run, "last.ckpt"))
-    name = checkpoint[CHECKPOINT_KEY]["method"]
+    checkpoint = Checkpoint.read(Path(run, "last.ckpt"))
+    name = checkpoint.record["method"]
     made = method or getattr(algorithms, name, None)
     if made is None:
-        raise CheckpointError(f"{checkpoint['path']}: {name} is no method of this package: pass its class as `method`")
-    check_made_by(checkpoint, method=made.__name__)
-    arguments = {key: value for key, value in checkpoint["hyper_parameters"].items() if not key.startswith("_")}
-    family = recorded_distribution(checkpoint[CHECKPOINT_KEY]["distribution"])  # not by the path of a class
+        raise CheckpointError(f"{checkpoint.path}: {name} is no method of this package: pass its class as `method`")
+    checkpoint.check(method=made.__name__)
+    hyper_parameters = checkpoint.content["hyper_parameters"].items()
+    arguments = {key: value for key, value in hyper_parameters if not key.startswith("_")}
+    family = recorded_distribution(checkpoint.record["distribution"])  # not by the path of a class
     trained = made(**arguments | {"distribution": family.name})
     if trained.encoder is None:
-        raise CheckpointError(f"{checkpoint['path']}: {name} infers no task: load a run of a method that does")
-    weights = checkpoint["state_dict"].items()  # hooks only train; what they own is not needed to act
+        raise CheckpointError(f"{checkpoint.path}: {name} infers no task: load a run of a method that does")
+    weights = checkpoint.state_dict.items()  # hooks only train; what they own is not needed to act
     trained.load_state_dict({key: value for key, value in weights if not key.startswith("hooks.")})
     return Agent(trained.policy(), trained.encoder, seed)

@@ -87,11 +87,11 @@ def leave_weights(folder: Path) -> Callable[[int], None]:
 
     def prepare(rank: int) -> None:
         from mbml_lightning.algorithms import Algorithm
-        from mbml_lightning.files.writing import content_hash
+        from mbml_lightning.files.writing import hash_tensors
 
         def on_train_end(self: Algorithm) -> None:
             moments = [optimizer.state_dict() for optimizer in self.optimizer_list()]
-            (folder / f"weights-{ranks.rank()}").write_text(content_hash([self.state_dict(), moments]))
+            (folder / f"weights-{ranks.rank()}").write_text(hash_tensors([self.state_dict(), moments]))
 
         Algorithm.on_train_end = on_train_end
 

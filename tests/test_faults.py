@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from mbml_lightning import algorithms
 from mbml_lightning.cli.main import main
 from mbml_lightning.errors import CheckpointError
-from mbml_lightning.files.checkpoints import read_checkpoint, seal, write_checkpoint
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.store import read_store
-from mbml_lightning.files.writing import content_hash
+from mbml_lightning.files.writing import hash_tensors
 
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=5", "--evaluation.trials=1"]
 
@@ -73,13 +73,13 @@ def test_a_disk_that_fills_up_under_a_checkpoint(experiment, small_disk, tmp_pat
     fill(small_disk, size // 2)
     message = error_of(words("bcq", experiment, run))
     assert f"{run}/last.ckpt: cannot be written (No space left on device)" in message
-    assert "the one of before is kept" in message and "--ckpt_path last" in message
+    assert "an earlier file is kept" in message and "--ckpt_path last" in message
     assert final(run)["global_step"] == 10
     assert not list(run.glob(".*"))
     (small_disk / "filler").unlink()
     main(words("bcq", experiment, run))
     main(words("bcq", experiment, tmp_path / "whole"))
-    assert content_hash(final(run)["state_dict"]) == content_hash(final(tmp_path / "whole")["state_dict"])
+    assert hash_tensors(final(run)["state_dict"]) == hash_tensors(final(tmp_path / "whole")["state_dict"])
 
 
 def test_a_disk_that_is_full_under_a_log(experiment, small_disk, tmp_path):
@@ -126,18 +126,18 @@ def test_a_file_that_may_not_grow(tmp_path):
     """As where a quota is used up: what was written so far is taken away, what was there stays."""
     path, limits = tmp_path / "last.ckpt", resource.getrlimit(resource.RLIMIT_FSIZE)
     checkpoint = {"state_dict": {"weight": torch.arange(100_000.0)}}
-    seal(checkpoint, {})
-    write_checkpoint(checkpoint, path)
+    sealed = Checkpoint.seal(checkpoint, {})
+    sealed.write(path)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
         with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be written \(File too large\)"):
-            write_checkpoint(checkpoint, path)
+            sealed.write(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
-    assert torch.equal(read_checkpoint(path)["state_dict"]["weight"], checkpoint["state_dict"]["weight"])
+    assert torch.equal(Checkpoint.read(path).state_dict["weight"], checkpoint["state_dict"]["weight"])
 
 
 # Damaged checkpoints --------------------------------------------------------------------------------------------
@@ -171,13 +171,13 @@ def test_damaged_bytes_of_a_checkpoint_are_noticed(checkpoint, scratch, data):
             content += bytes(data.draw(st.integers(1, 5000)))
     scratch.write_bytes(content)
     try:
-        read = read_checkpoint(scratch)  # what no reader looks at may be changed
+        read = Checkpoint.read(scratch).content  # what no reader looks at may be changed
     except CheckpointError as error:
         assert str(error).startswith(f"{scratch}: ") and "\n" not in str(error)
     else:
-        whole = read_checkpoint(checkpoint)
-        assert content_hash(read["state_dict"]) == content_hash(whole["state_dict"])
-        assert content_hash(read["optimizer_states"]) == content_hash(whole["optimizer_states"])
+        whole = Checkpoint.read(checkpoint).content
+        assert hash_tensors(read["state_dict"]) == hash_tensors(whole["state_dict"])
+        assert hash_tensors(read["optimizer_states"]) == hash_tensors(whole["optimizer_states"])
 
 
 @pytest.mark.parametrize("change", ["weights", "moments", "what it is of", "the hash"])
@@ -193,7 +193,7 @@ def test_changed_content_of_a_checkpoint_is_noticed(checkpoint, scratch, change)
         content["mbml"]["sha256"] = "0" * 64
     torch.save(content, scratch)
     with pytest.raises(CheckpointError, match="its content is not that of its SHA-256"):
-        read_checkpoint(scratch)
+        Checkpoint.read(scratch)
 
 
 # What does not fit together -------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_teachers_of_other_data_are_refused(other_store, tmp_path):
 @pytest.mark.parametrize(
     ("phase", "word", "said"),
     [
-        ("bcq", "--model.lr=0.5", "model.lr was 0.0003 and is 0.5"),
+        ("bcq", "--model.discount=0.5", "model.discount was 0.99 and is 0.5"),
         ("mbml", "--model.hooks.triplet.margin=7", "model.hooks.triplet.margin was 2.0 and is 7.0"),
         ("mbml", "--task.relabel_threshold=9", "model.relabeller.threshold was"),
         ("sac", "--data.seed=7", "data.seed was 0 and is 7"),
@@ -246,7 +246,7 @@ def test_weights_of_other_networks_are_refused(experiment, tmp_path):
     weights = f"--ckpt_path={experiment}/bcq/seed-0/last.ckpt"
     line = command("bcq", experiment, f"--run={tmp_path}", weights, "--model.hidden=[8, 8]")
     message = error_of(["validate", *line[1:]])
-    assert "weights do not fit the configuration (size mismatch for q.mlp" in message
+    assert "weights do not fit the configuration (size mismatch for networks.q.mlp" in message
 
 
 def test_a_weight_that_is_not_finite_is_named_and_the_last_checkpoint_kept(experiment, tmp_path, monkeypatch):
@@ -256,12 +256,13 @@ def test_a_weight_that_is_not_finite_is_named_and_the_last_checkpoint_kept(exper
     def update(self, batch):
         done.append(plain(self, batch))
         if len(done) == 15:
-            self.q.mlp.biases[0].data[0, 0, 0] = float("inf")
+            self.networks.q.mlp.biases[0].data[0, 0, 0] = float("inf")
         return done[-1]
 
     monkeypatch.setattr(algorithms.BCQ, "update", update)
     message = error_of(words("bcq", experiment, tmp_path))
-    assert "q.mlp.biases.0 is not finite after 15 updates" in message and "the last checkpoint is kept" in message
+    assert "networks.q.mlp.biases.0 is not finite after 15 updates" in message
+    assert "the last checkpoint is kept" in message
     assert final(tmp_path)["global_step"] == 10
 
 

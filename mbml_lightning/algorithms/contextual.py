@@ -72,7 +72,8 @@ class ContextualAlgorithm(Algorithm):
         if self.standardise_context:
             self.encoder.standardise(self.rows.unpack(self.rows.packed))
         if self.relabeller is not None:
-            self.parents |= self.relabeller.prepare(self.rows, self.family.name)
+            for name, checkpoint in self.relabeller.prepare(self.rows, self.family.name).items():
+                self.learned_from(name, checkpoint)
 
     def relabel(self, batch: TaskBatch) -> Relabelled | None:
         """Give every task's context rows the rewards of every other task, c_{j->i} (Algorithm 3); None without."""

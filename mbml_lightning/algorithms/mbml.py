@@ -12,7 +12,7 @@ from mbml_lightning.algorithms.contextual import ContextualAlgorithm
 from mbml_lightning.arguments import PositiveFloat, PositiveInt, UnitInterval
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import CheckpointError
-from mbml_lightning.files.checkpoints import CHECKPOINT_KEY, check_data, check_made_by, read_checkpoint
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, QFunction, clipped_noise
 from mbml_lightning.objectives import distillation
 from mbml_lightning.objectives.hooks import ContextStep
@@ -79,8 +79,9 @@ class MBML(ContextualAlgorithm):
 
     def on_fit_start(self) -> None:
         """Load the teachers; Lightning calls this before the first update, and not when it only validates."""
-        teachers = self.teacher_checkpoint
-        self.teachers, self.parents["teachers"] = load_teachers(teachers, self.family.name, self.rows)
+        checkpoint = Checkpoint.read(self.teacher_checkpoint)
+        self.teachers = load_teachers(checkpoint, self.family.name, self.rows)
+        self.learned_from("teachers", checkpoint)
         super().on_fit_start()
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
@@ -114,19 +115,19 @@ class MBML(ContextualAlgorithm):
         return BCQPolicy(self.generator, self.perturbation, self.q, self.candidates, self.phi)
 
 
-def load_teachers(checkpoint: str, distribution: str, rows: Rows) -> tuple[Teachers, str]:
-    """The teachers of a `BCQ` checkpoint, frozen, and their SHA-256; values are those of the first critic.
+def load_teachers(checkpoint: Checkpoint, distribution: str, rows: Rows) -> Teachers:
+    """Load the frozen teachers of a `BCQ`; values are those of the first critic.
 
     Raises:
         CheckpointError: If the checkpoint is of another method, distribution, store or number of tasks.
     """
-    content = read_checkpoint(checkpoint)
-    check_made_by(content, method="BCQ", distribution=distribution)
-    check_data(content, rows.digest)
-    hyper_parameters = content["hyper_parameters"].items()
+    checkpoint.check(method="BCQ", distribution=distribution)
+    checkpoint.check_data(rows.digest)
+    hyper_parameters = checkpoint.content["hyper_parameters"].items()
     bcq = BCQ(**{name: value for name, value in hyper_parameters if not name.startswith("_")})  # Lightning's own
     if bcq.num_tasks != (asked := len(rows.packed)):
-        raise CheckpointError(f"{checkpoint}: teaches {bcq.num_tasks} tasks, {asked} are asked: set model.num_tasks")
-    bcq.load_state_dict(content["state_dict"])
+        found = f"{checkpoint.path}: teaches {bcq.num_tasks} tasks"
+        raise CheckpointError(f"{found}, {asked} are asked: set model.num_tasks")
+    bcq.load_state_dict(checkpoint.state_dict)
     nets = bcq.networks.requires_grad_(False).to(rows.packed.device)
-    return Teachers(nets.first_q, nets.generator, nets.perturbation), content[CHECKPOINT_KEY]["weights"]
+    return Teachers(nets.first_q, nets.generator, nets.perturbation)

@@ -22,7 +22,7 @@ from mbml_lightning.cli.configuration import DEFAULTS, TRAINER_DEFAULTS, Scale, 
 from mbml_lightning.cli.messages import in_one_line
 from mbml_lightning.cli.parser import Parser
 from mbml_lightning.errors import ConfigurationError
-from mbml_lightning.files.checkpoints import read_checkpoint
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.writing import write_text
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.training.checkpointing import LastCheckpoint
@@ -128,7 +128,7 @@ class CLI(LightningCLI):
         config = self.config_init[self.subcommand]
         path = Path(config.run, "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
         if path is not None and (config.ckpt_path != "last" or path.exists()):
-            self.model.check_checkpoint(read_checkpoint(path))
+            self.model.check_checkpoint(Checkpoint.read(path))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add our progress bar, unless bars are off; Lightning calls this to make the trainer."""

@@ -14,7 +14,7 @@ from mbml_lightning.arguments import NonNegativeFloat, PositiveInt
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import CheckpointError, RelabellingError
-from mbml_lightning.files.checkpoints import CHECKPOINT_KEY, check_data, check_made_by, read_checkpoint
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.types import Transitions
 
@@ -36,11 +36,11 @@ class Relabelled(NamedTuple):
 class Relabeller(ABC):
     """Base of all ways to give transitions of one task the rewards, or next states, of another."""
 
-    def prepare(self, rows: Rows, distribution: str) -> dict[str, str]:
+    def prepare(self, rows: Rows, distribution: str) -> dict[str, Checkpoint]:
         """Load what relabelling needs for this distribution, to the device of ``rows``, once before training.
 
         Returns:
-            SHA-256 of the weights that it relabels with, by what they predict.
+            The checkpoints that it relabels with, by what they predict.
         """
         return {}
 
@@ -111,21 +111,22 @@ class EnsembleRelabeller(Relabeller):
         self.members = members
         self.next_state_checkpoint, self.next_state_threshold = next_state_checkpoint, next_state_threshold
 
-    def prepare(self, rows: Rows, distribution: str) -> dict[str, str]:
+    def prepare(self, rows: Rows, distribution: str) -> dict[str, Checkpoint]:
         """Load the ensembles and, if asked, relabel all rewards.
 
         Raises:
             CheckpointError: If a checkpoint holds no such ensemble of this distribution's tasks and dimensions.
         """
-        self.ensemble, rewards = load_ensemble(self.checkpoint, "rewards", rows, distribution, self.members)
-        parents = {"rewards": rewards}
+        read = {"rewards": Checkpoint.read(self.checkpoint)}
+        self.ensemble = load_ensemble(read["rewards"], "rewards", rows, distribution, self.members)
         if self.next_state_threshold is not None and self.next_state_checkpoint is not None:
-            target, path = "next_observations", self.next_state_checkpoint
-            self.dynamics, parents[target] = load_ensemble(path, target, rows, distribution, self.members)
+            target = "next_observations"
+            read[target] = Checkpoint.read(self.next_state_checkpoint)
+            self.dynamics = load_ensemble(read[target], target, rows, distribution, self.members)
         if self.precompute:
             t = rows.unpack(rows.packed[:, : rows.count])
             self._table, self._trusted = self._predict(self.ensemble, self.threshold, t)
-        return parents
+        return read
 
     @torch.no_grad()
     def _predict(self, ensemble: MLP, threshold: float, t: Transitions) -> tuple[Tensor, Tensor]:
@@ -151,30 +152,31 @@ class EnsembleRelabeller(Relabeller):
 
 
 def load_ensemble(
-    checkpoint: str, target: str, rows: Rows, distribution: str, members: int | None = None
-) -> tuple[MLP, str]:
-    """The frozen networks of a `TransitionEnsemble`'s checkpoint, all or the first ``members``, and their SHA-256.
+    checkpoint: Checkpoint, target: str, rows: Rows, distribution: str, members: int | None = None
+) -> MLP:
+    """Load the frozen networks of a `TransitionEnsemble`, all or the first ``members``.
 
     Raises:
         CheckpointError: If it predicts something else, or is of other data, tasks or dimensions.
     """
-    content = read_checkpoint(checkpoint)
-    check_made_by(content, method="TransitionEnsemble", distribution=distribution, target=target)
-    check_data(content, rows.digest)
-    ensemble = MLP.from_state_dict(content["state_dict"], "ensemble.")
+    checkpoint.check(method="TransitionEnsemble", distribution=distribution, target=target)
+    checkpoint.check_data(rows.digest)
+    ensemble = MLP.from_state_dict(checkpoint.state_dict, "ensemble.")
     if ensemble.members[1:] != rows.packed.shape[:1] or ensemble.sizes[0] != rows.observation_dim + rows.action_dim:
-        raise CheckpointError(f"{checkpoint}: other tasks or dimensions than the data: train again")
+        raise CheckpointError(f"{checkpoint.path}: other tasks or dimensions than the data: train again")
     if members is not None:
         if not 1 <= members <= ensemble.members[0]:
-            raise CheckpointError(f"{checkpoint}: has {ensemble.members[0]} members, relabeller.members is {members}")
+            raise CheckpointError(
+                f"{checkpoint.path}: has {ensemble.members[0]} members, relabeller.members is {members}"
+            )
         ensemble = MLP.from_state_dict({name: weight[:members] for name, weight in ensemble.state_dict().items()})
-    return ensemble.to(rows.packed.device).requires_grad_(False), content[CHECKPOINT_KEY]["weights"]
+    return ensemble.to(rows.packed.device).requires_grad_(False)
 
 
 class OracleRelabeller(Relabeller):
     """Relabelling by the true reward functions: what perfect ensembles would give."""
 
-    def prepare(self, rows: Rows, distribution: str) -> dict[str, str]:
+    def prepare(self, rows: Rows, distribution: str) -> dict[str, Checkpoint]:
         """Compute the rewards of all stored transitions under every training task.
 
         Raises:

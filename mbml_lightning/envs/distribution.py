@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float64
 
 from mbml_lightning.envs.simulation import RewardTerms, Simulation
 from mbml_lightning.errors import ConfigurationError
+from mbml_lightning.types import SPLITS
 
 # Arrays of transitions and of the tasks that their rewards are asked of; leading axes broadcast as in NumPy.
 Tasks = Float[np.ndarray, "..."]
@@ -32,9 +33,7 @@ def official_tasks(name: str) -> dict[str, Any]:
     return json.loads(table)[name]
 
 
-def official_splits(
-    name: str, splits: Sequence[str] = ("train", "test", "ood")
-) -> dict[str, Float64[np.ndarray, "..."]]:
+def official_splits(name: str, splits: Sequence[str] = SPLITS) -> dict[str, Float64[np.ndarray, "..."]]:
     """Read the task sets of one distribution in that table into new arrays."""
     entry = official_tasks(name)
     return {split: np.array(entry[split], dtype=np.float64) for split in splits}

@@ -13,6 +13,7 @@ from mbml_lightning.envs.distribution import Actions, Outcomes, TaskDistribution
 from mbml_lightning.envs.robot import RobotSimulation, StartNoise, compile_robot, control_cost, follow_masses
 from mbml_lightning.envs.simulation import RewardTerms
 from mbml_lightning.errors import ConfigurationError
+from mbml_lightning.types import SPLITS
 
 EXPONENT_BASES = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_friction": 1.5}
 """A parameter is its base value times this to the power of the task's exponent; the order is that of a task."""
@@ -185,7 +186,7 @@ class WalkerParam(RandomPhysics):
     def splits(self) -> dict[str, Float64[np.ndarray, "n 65"]]:
         """The official sets: 30 training tasks, 8 test tasks, and 8 whose exponents lie between 2 and 3."""
         official = official_tasks("WalkerParam")
-        return {split: _flat(official[f"{split}_exponents"]) for split in ("train", "test", "ood")}
+        return {split: _flat(official[f"{split}_exponents"]) for split in SPLITS}
 
     def __post_init__(self) -> None:
         """Reject a friction that is none."""

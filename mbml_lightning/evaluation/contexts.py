@@ -20,7 +20,7 @@ from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import CheckpointError, ConfigurationError
 from mbml_lightning.evaluation.adaptation import PRIOR, Start
 from mbml_lightning.evaluation.rollouts import collect
-from mbml_lightning.files.checkpoints import CHECKPOINT_KEY, check_made_by, read_checkpoint
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.evaluation import PAPER_PROTOCOL
 from mbml_lightning.nets.gaussian_actor import GaussianActor
 from mbml_lightning.nets.mlp import MLP
@@ -197,8 +197,8 @@ class MemberPolicy:
         return a.view(*observations.shape[:2], -1)
 
 
-def read_collectors(path: str | None, split: str, distribution: str, tasks: int) -> tuple[MLP, str]:
-    """Read the actors of the SAC that was trained on the tasks of ``split``, one network a task, and their SHA-256.
+def read_collectors(path: str | None, split: str, distribution: str, tasks: int) -> Checkpoint:
+    """Read the checkpoint of the SAC that was trained on the tasks of ``split``.
 
     Raises:
         CheckpointError: If there are none, or they are of another method, distribution or split, or of fewer tasks.
@@ -207,14 +207,18 @@ def read_collectors(path: str | None, split: str, distribution: str, tasks: int)
     remedy = f"run `mbml fit -c conf/sac.yaml{overlay}` first, or set evaluation.collectors.{split}"
     if path is None or not Path(path).is_file():
         raise CheckpointError(f"{path}: no checkpoint of SAC on the {split} tasks, which collects contexts: {remedy}")
-    checkpoint = read_checkpoint(path)
-    check_made_by(checkpoint, method="SAC", distribution=distribution)
-    trained_on = checkpoint[CHECKPOINT_KEY]["split"]
-    stack = MLP.from_state_dict(checkpoint["state_dict"], "actor.mlp.")
+    checkpoint = Checkpoint.read(path)
+    checkpoint.check(method="SAC", distribution=distribution)
+    trained_on, stack = checkpoint.record["split"], actors(checkpoint)
     if trained_on != split or stack.members[0] < tasks:
         found = f"{stack.members[0]} {trained_on} tasks"
         raise CheckpointError(f"{path}: SAC's actors of {found}, {tasks} {split} tasks are needed: {remedy}")
-    return stack, checkpoint[CHECKPOINT_KEY]["weights"]
+    return checkpoint
+
+
+def actors(sac: Checkpoint) -> MLP:
+    """Take the actors out of a checkpoint of SAC, one network a task."""
+    return MLP.from_state_dict(sac.state_dict, "actor.mlp.")
 
 
 def collector(stack: MLP, members: Int[Tensor, "K B"], device: torch.device | None = None) -> MemberPolicy:

@@ -1,165 +1,168 @@
-"""Checkpoints as data: written whole or not at all, read without unpickling, refused where they do not belong."""
+"""Checkpoints: weights with a record of what they are; read without unpickling, refused where they do not fit."""
 
-import os
-import pickle
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mbml_lightning.errors import CheckpointError
-from mbml_lightning.files.writing import content_hash
+from mbml_lightning.files.writing import FREE, hash_tensors, replacing
 
 CHECKPOINT_KEY = "mbml"
-"""Where a checkpoint says what it is of."""
+"""Where Lightning's dictionary holds our record."""
 SCHEMA = 1
 PATHS = {"store", "teachers", "checkpoint", "next_state_checkpoint"}
-"""Arguments that say where something is; what it is, hashes say."""
+"""Arguments that say where something is; hashes say what it is."""
 BUDGETS = {"capacity", "interactions", "verify"}
-"""Arguments of data modules that may grow before a run goes on."""
+"""Arguments of data modules that may grow before a run is resumed."""
+RATES = {"lr"}
+"""Arguments that may change when a run is resumed; the record says when they did."""
 
 
-def seal(checkpoint: dict[str, Any], made: Mapping[str, Any]) -> None:
-    """Add what the checkpoint is of, the hash of its weights, and that of everything; the last change to it."""
-    checkpoint[CHECKPOINT_KEY] = {"schema": SCHEMA, **made, "weights": content_hash(checkpoint["state_dict"])}
-    checkpoint[CHECKPOINT_KEY]["sha256"] = _sealed(checkpoint)
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """One checkpoint of a run.
 
-
-def _sealed(checkpoint: Mapping[str, Any]) -> str:
-    """The hash of all but the weights, which have one of their own, and this one."""
-    made = {name: value for name, value in checkpoint[CHECKPOINT_KEY].items() if name != "sha256"}
-    rest = {name: value for name, value in checkpoint.items() if name not in ("state_dict", CHECKPOINT_KEY)}
-    return content_hash([made, rest])
-
-
-def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Write beside the file, bring it down to the disk, then rename it.
-
-    Raises:
-        CheckpointError: It cannot be written; the file is as it was.
+    Args:
+        content: Lightning's dictionary of weights and training state, with our record under `CHECKPOINT_KEY`.
+        path: The file, for messages.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer raises its own after a failed write
-        partial.unlink(missing_ok=True)
-        cause = error if isinstance(error, OSError) else error.__context__
-        reason = getattr(cause, "strerror", None) or error
-        kept = "the one of before is kept" if path.exists() else "there is none of before"
-        remedy = f"free disk space or correct the permissions, then go on with --ckpt_path last; {kept}"
-        raise CheckpointError(f"{path}: cannot be written ({reason}): {remedy}") from error
 
+    content: dict[str, Any]
+    path: str = "the checkpoint"
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """All of a checkpoint, on the CPU; nothing in it is run.
+    @property
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights."""
+        return self.content["state_dict"]
 
-    Raises:
-        CheckpointError: If there is none, or it is damaged or not one of ours.
-    """
-    try:
-        if not Path(path).is_file():  # a pipe would be waited for
-            raise FileNotFoundError
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such checkpoint: run the phase that writes it first") from None
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: damaged, or holds code, which is never run: train again") from error
-    except Exception as error:  # the parsers beneath raise nearly anything on a broken file
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise CheckpointError(f"{path}: damaged or no checkpoint ({reason}): train again") from error
-    made = checkpoint.get(CHECKPOINT_KEY) if isinstance(checkpoint, dict) else None
-    if not isinstance(made, dict) or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path}: not a checkpoint of this package: give the last.ckpt of a run")
-    if made.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path}: schema is {made.get('schema')}, not {SCHEMA}: use the version that wrote it")
-    if made["sha256"] != _sealed(checkpoint) or made["weights"] != content_hash(checkpoint["state_dict"]):
-        raise CheckpointError(f"{path}: its content is not that of its SHA-256: it was damaged or changed; train again")
-    return {**checkpoint, "path": str(path)}
+    @property
+    def record(self) -> dict[str, Any]:
+        """The record of what the weights are: method, distribution, data, parents, configuration, versions."""
+        return self.content[CHECKPOINT_KEY]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        return self.record["weights"]
 
-def check_made_by(checkpoint: Mapping[str, Any], **expected: str | None) -> None:
-    """Compare what a checkpoint is of (``method``, ``distribution``, ...) with what is expected.
+    # Reading and writing ---------------------------------------------------------------------------------------
 
-    Raises:
-        CheckpointError: If they differ.
-    """
-    made = checkpoint.get(CHECKPOINT_KEY, {})
-    for field, own in expected.items():
-        if made.get(field) != own:
+    @classmethod
+    def seal(cls, content: dict[str, Any], record: Mapping[str, Any]) -> "Checkpoint":
+        """Add the record and the hashes of everything to ``content``; its last change before it is written."""
+        content[CHECKPOINT_KEY] = {"schema": SCHEMA, **record, "weights": hash_tensors(content["state_dict"])}
+        content[CHECKPOINT_KEY]["sha256"] = _seal_of(content)
+        return cls(content)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Checkpoint":
+        """Read a checkpoint to the CPU, without running any code that it may hold.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged or not one of ours.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except OSError as error:
+            reason = "no such checkpoint" if isinstance(error, FileNotFoundError) else error.strerror
+            raise CheckpointError(f"{path}: {reason}: run the phase that writes it first") from error
+        except Exception as error:  # the parsers beneath raise nearly anything on a damaged file
+            raise CheckpointError(f"{path}: damaged, or holds code, which is never run: train again") from error
+        record = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA or "state_dict" not in content:
+            raise CheckpointError(f"{path}: not a checkpoint of schema {SCHEMA}: give the last.ckpt of a run")
+        if record.get("sha256") != _seal_of(content) or record.get("weights") != hash_tensors(content["state_dict"]):
+            raise CheckpointError(f"{path}: its content is not that of its SHA-256: damaged or changed; train again")
+        return cls(content, str(path))
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            CheckpointError: It cannot be written; an earlier one is as it was.
+        """
+        with replacing(path, CheckpointError, f"{FREE}, then go on with --ckpt_path last") as file:
+            torch.save(self.content, file)
+
+    # What does not fit is refused --------------------------------------------------------------------------------
+
+    def check(self, **needed: str | None) -> None:
+        """Compare entries of the record (``method``, ``distribution``, ...) with what is needed.
+
+        Raises:
+            CheckpointError: They differ.
+        """
+        for name, value in needed.items():
+            if (own := self.record.get(name)) != value:
+                raise CheckpointError(
+                    f"{self.path}: {name} is {own}, {value} is needed: "
+                    "give another checkpoint or change the configuration"
+                )
+
+    def check_data(self, digest: str | None) -> None:
+        """Refuse weights that were trained on another store than the one in use.
+
+        Raises:
+            CheckpointError: The stores' SHA-256 differ.
+        """
+        if (own := self.record.get("data")) != digest:
             raise CheckpointError(
-                f"{_name(checkpoint)}: {field} is {made.get(field)}, {own} is needed: "
-                "give another checkpoint or change the configuration"
+                f"{self.path}: was trained on other data (SHA-256 {str(own)[:12]}) than data.store holds "
+                f"({str(digest)[:12]}): train it on this store, or give the store that it was trained on"
             )
 
+    def check_parents(self, parents: Mapping[str, str]) -> None:
+        """Refuse to resume with other teachers or ensembles than the run began with.
 
-def check_data(checkpoint: Mapping[str, Any], digest: str | None) -> None:
-    """Refuse what was trained on another store than the one in use.
+        Args:
+            parents: SHA-256 of the weights that are learned from now, by name.
 
-    Raises:
-        CheckpointError: If the stores' SHA-256 differ.
-    """
-    own = checkpoint[CHECKPOINT_KEY].get("data")
-    if own != digest:
-        raise CheckpointError(
-            f"{_name(checkpoint)}: was trained on other data (SHA-256 {_short(own)}) than data.store holds "
-            f"({_short(digest)}): train it on this store, or give the store that it was trained on"
-        )
+        Raises:
+            CheckpointError: They differ.
+        """
+        before = self.record.get("parents", {})
+        for name in before.keys() | parents.keys():
+            if (old := before.get(name)) != (now := parents.get(name)):
+                raise CheckpointError(
+                    f"{self.path}: began with other weights of {name} (SHA-256 {str(old)[:12]}) than now "
+                    f"({str(now)[:12]}): give those, or begin a new run with another --run"
+                )
 
+    def check_configuration(self, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Refuse to resume with other arguments of model or data, except learning rates.
 
-def check_parents(checkpoint: Mapping[str, Any], parents: Mapping[str, str]) -> None:
-    """Refuse to go on with other teachers or ensembles than those that a run began with.
+        Returns:
+            The learning rates that change now: ``step``, ``argument``, ``from`` and ``to``.
 
-    Raises:
-        CheckpointError: If the hashes of their weights differ.
-    """
-    before = checkpoint[CHECKPOINT_KEY].get("parents", {})
-    for name in before.keys() | parents.keys():
-        if before.get(name) != parents.get(name):
-            raise CheckpointError(
-                f"{_name(checkpoint)}: began with other weights of {name} (SHA-256 {_short(before.get(name))}) than "
-                f"now ({_short(parents.get(name))}): give those, or begin a new run with another --run"
-            )
-
-
-def check_configuration(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Refuse to go on with other arguments of model or data, which would make no run that can be repeated.
-
-    Raises:
-        CheckpointError: It names the first argument that differs.
-    """
-    before, now = (dict(_flat(x)) for x in (checkpoint[CHECKPOINT_KEY].get("config") or {}, config))
-    for name in sorted(before.keys() | now.keys()):
-        if before and before.get(name) != now.get(name):
-            raise CheckpointError(
-                f"{_name(checkpoint)}: {name} was {before.get(name)} and is {now.get(name)}: "
-                "set it back, or begin a new run with another --run"
-            )
+        Raises:
+            CheckpointError: Another argument differs; the message names the first.
+        """
+        before, now = dict(_arguments(self.record.get("config") or config)), dict(_arguments(config))
+        changes = []
+        for name in sorted(before.keys() | now.keys()):
+            if (old := before.get(name)) != (new := now.get(name)):
+                changes.append({"step": self.content["global_step"], "argument": name, "from": old, "to": new})
+                if name.rpartition(".")[2] not in RATES:
+                    remedy = "set it back, or begin a new run with another --run"
+                    raise CheckpointError(f"{self.path}: {name} was {old} and is {new}: {remedy}")
+        return changes
 
 
-def _flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Arguments of model and data that decide what a run is."""
-    for section in ("model", "data"):
-        yield from _leaves(section, config.get(section))
+def _seal_of(content: Mapping[str, Any]) -> str:
+    """Hash everything but the weights, which have a hash of their own, and this hash."""
+    record = {name: value for name, value in content[CHECKPOINT_KEY].items() if name != "sha256"}
+    return hash_tensors([record, {x: value for x, value in content.items() if x not in ("state_dict", CHECKPOINT_KEY)}])
 
 
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            if key not in PATHS | BUDGETS:
-                yield from _leaves(f"{name}.{key}" if key != "init_args" else name, inner)
+def _arguments(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Give the arguments of model and data that decide what a run is, by dotted name."""
+    if isinstance(config, Mapping) and config:
+        for key, value in config.items():
+            if (name or key in ("model", "data")) and key not in PATHS | BUDGETS:
+                yield from _arguments(value, name if key == "init_args" else f"{name}.{key}".lstrip("."))
     else:
-        yield name, value
-
-
-def _name(checkpoint: Mapping[str, Any]) -> str:
-    return str(checkpoint.get("path", "the checkpoint"))
-
-
-def _short(digest: str | None) -> str:
-    return digest[:12] if digest else "none"
+        yield name, config

@@ -1,4 +1,4 @@
-"""What an evaluation leaves on disk: the returns and some trajectories, checked when they are read."""
+"""Results of an evaluation: returns of all episodes, and some trajectories; checked when they are read."""
 
 import json
 from dataclasses import dataclass, field, fields
@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from mbml_lightning.errors import ResultsError
-from mbml_lightning.files.writing import read_arrays, replacing, sha256_of, write_text
+from mbml_lightning.files.writing import hash_json, naming, read_arrays, read_sealed_json, write_arrays, write_text
+from mbml_lightning.types import SPLITS
 
 SCHEMA = 2
-SPLITS = ("train", "test", "ood")
+AGAIN = "evaluate again"
 PAPER_PROTOCOL = "prior-online"
 """Name of the paper's context protocol, whose evaluation is ``evaluation.json``."""
 
@@ -52,13 +53,13 @@ class Evaluation:
         uncounted: First episodes of a trial that the score leaves out.
         trials: Independent repetitions on every task, each from the prior.
         splits: By the names ``train`` and ``test``; a method that knows only its own tasks has no ``test``.
-        made_by: What else is worth knowing (versions, command). The report reads ``wall_clock``, a dict of seconds by
-            phase, of which ``training`` stands in its table.
+        made_by: Versions, command and machine. The report reads ``wall_clock``, a dict of seconds by phase, of which
+            ``training`` stands in its table.
         made_of: SHA-256 of the ``weights`` that acted, of the ``data`` and ``parents`` that they were learned from,
             and of the actors that collected contexts; the whole configuration (``config``).
 
     Raises:
-        ResultsError: A count, a shape or a return is impossible.
+        ResultsError: No episode counts, or a shape or a return is impossible.
     """
 
     method: str
@@ -76,28 +77,23 @@ class Evaluation:
     made_of: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in {"seed": 0, "step": 0, "horizon": 1, "episodes": 1, "uncounted": 0, "trials": 1}.items():
-            if getattr(self, name) < least:
-                raise ResultsError(f"{name} is {getattr(self, name)}, but must be at least {least}")
-        if self.uncounted >= self.episodes:
+        if not 0 <= self.uncounted < self.episodes:
             raise ResultsError(f"uncounted is {self.uncounted}: none of {self.episodes} episodes would count")
         if not self.splits or not set(self.splits) <= set(SPLITS):
             raise ResultsError(f"splits are {sorted(self.splits)}, but must be some of {', '.join(SPLITS)}")
         for name, split in self.splits.items():
-            shape = (len(split.tasks), self.trials, self.episodes)
-            if split.returns.shape != shape or not split.tasks:
+            shape, needed = split.returns.shape, (len(split.tasks), self.trials, self.episodes)
+            if shape != needed or not split.tasks:
                 raise ResultsError(
-                    f"splits.{name}.returns has shape {split.returns.shape}, but (tasks, trials, episodes) is {shape}"
+                    f"splits.{name}.returns has shape {shape}, not {needed} of (tasks, trials, episodes)"
                 )
             if not np.isfinite(split.returns).all():
-                raise ResultsError(f"splits.{name}.returns holds NaN or infinity; evaluate again")
+                raise ResultsError(f"splits.{name}.returns holds NaN or infinity")
 
     @property
     def wall_clock(self) -> dict[str, float]:
-        """Seconds by phase, as far as ``made_by`` notes them."""
-        noted = self.made_by.get("wall_clock")
-        phases = noted.items() if isinstance(noted, dict) else ()
-        return {phase: float(seconds) for phase, seconds in phases if type(seconds) in (int, float)}
+        """Seconds by phase, as far as ``made_by`` holds them."""
+        return self.made_by.get("wall_clock", {})
 
     def save(self, path: Path) -> None:
         """Write ``evaluation.json``, whole or not at all."""
@@ -105,8 +101,8 @@ class Evaluation:
         content["splits"] = {
             name: {"tasks": split.tasks, "returns": split.returns.tolist()} for name, split in self.splits.items()
         }
-        content["sha256"] = sha256_of(content)
-        write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        content["sha256"] = hash_json(content)
+        write_text(path, json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
@@ -115,45 +111,24 @@ class Evaluation:
         Raises:
             ResultsError: The file cannot be read, has another schema, or a field is missing or impossible.
         """
-        try:
-            if not path.is_file():  # a pipe would be waited for
-                raise OSError("no such file")
-            return cls._from_json(json.loads(path.read_text(encoding="utf-8")))
-        except ResultsError as error:
-            raise ResultsError(f"{path}: {error}") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise ResultsError(f"{path}: cannot be read ({error}); evaluate again") from None
-
-    @classmethod
-    def _from_json(cls, content: Any) -> "Evaluation":
-        schema = content.get("schema") if isinstance(content, dict) else None
-        if schema != SCHEMA:
-            raise ResultsError(f"schema is {schema}, but this version reads {SCHEMA} only; evaluate again")
-        if content.get("sha256") != sha256_of(content):
-            raise ResultsError("its content is not that of its SHA-256: it was damaged or changed; evaluate again")
+        content = read_sealed_json(path, SCHEMA, ResultsError, AGAIN)
         for name, hint in get_type_hints(cls).items():
-            kind = get_origin(hint) or hint
-            if type(content.get(name)) is not kind:
-                raise ResultsError(f"field {name} is missing or not of type {kind.__name__}; evaluate again")
-        splits = {name: _split(name, value) for name, value in content["splits"].items()}
-        return cls(**{f.name: content[f.name] for f in fields(cls)} | {"splits": splits})
-
-
-def _split(name: str, content: Any) -> Split:
-    try:
-        returns = np.array(content["returns"], dtype=np.float64)
-        tasks = list(content["tasks"])
-    except (KeyError, TypeError, ValueError):
-        raise ResultsError(f"splits.{name} has no tasks with numeric returns; evaluate again") from None
-    if returns.ndim != 3:
-        raise ResultsError(f"splits.{name}.returns has axes {returns.shape}, not (tasks, trials, episodes)")
-    return Split(tasks, returns)
+            if type(content.get(name)) is not (get_origin(hint) or hint):
+                raise ResultsError(f"{path}: field {name} is missing or of another type; {AGAIN}")
+        with naming(path, ResultsError, AGAIN):
+            splits = {
+                name: Split(list(split["tasks"]), np.array(split["returns"], np.float64, ndmin=3))
+                for name, split in content["splits"].items()
+            }
+        try:
+            return cls(**{f.name: content[f.name] for f in fields(cls)} | {"splits": splits})
+        except ResultsError as error:
+            raise ResultsError(f"{path}: {error}; {AGAIN}") from None
 
 
 def save_trajectories(path: Path, trajectories: dict[str, Float[np.ndarray, "tasks episodes T S"]]) -> None:
     """Write ``trajectories.npz``, whole or not at all: by split the observations of every task's first trial."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **{name: array.astype(np.float32) for name, array in trajectories.items()})  # type: ignore[arg-type]
+    write_arrays(path, {name: array.astype(np.float32) for name, array in trajectories.items()})
 
 
 def load_trajectories(path: Path, evaluation: Evaluation) -> dict[str, Float[np.ndarray, "tasks episodes T S"]]:
@@ -166,7 +141,6 @@ def load_trajectories(path: Path, evaluation: Evaluation) -> dict[str, Float[np.
     for name, array in trajectories.items():
         expected = (len(evaluation.splits[name].tasks), evaluation.episodes)
         if array.ndim != 4 or array.shape[:2] != expected or array.dtype.kind != "f":
-            raise ResultsError(
-                f"{path}: {name} is {array.dtype} {array.shape}, not {expected} of (T+1, S) floats; evaluate again"
-            )
+            found = f"{array.dtype} {array.shape}"
+            raise ResultsError(f"{path}: {name} is {found}, not {expected} of (T+1, S) floats; {AGAIN}")
     return trajectories

@@ -1,4 +1,4 @@
-"""Posterior means of contexts before and after training, the file ``posteriors.npz`` of a run."""
+"""Posterior means of contexts before and after training: ``posteriors.npz`` of a run."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from mbml_lightning.errors import ResultsError
 from mbml_lightning.files.writing import read_arrays
 
 AXES = {"own": 3, "relabelled": 4}
+AGAIN = "train again"
 
 
 class Means(NamedTuple):
@@ -25,30 +26,30 @@ class Means(NamedTuple):
 
 
 def load_posteriors(path: Path) -> dict[str, Means]:
-    """Read ``posteriors.npz``: the posterior means ``before`` and ``after`` training, as far as they are there.
+    """Read the posterior means ``before`` and ``after`` training, as far as the file has them.
 
     Raises:
         ResultsError: The file cannot be read, or an array is missing, not finite or of another shape.
     """
     arrays = read_arrays(path)
-    try:
-        moments = [when for when in ("before", "after") if f"{when}_own" in arrays]
-        read = {when: Means(*(arrays[f"{when}_{kind}"] for kind in AXES)) for when in moments}
-    except KeyError as error:
-        raise ResultsError(f"{path}: an array is missing ({error.args[0]}); train again") from None
-    for when, means in read.items():
-        _check(path, when, means)
-    return read
-
-
-def _check(path: Path, when: str, means: Means) -> None:
-    for (kind, axes), array in zip(AXES.items(), means, strict=True):
-        if array.ndim != axes or array.dtype.kind != "f" or not array.size or not np.isfinite(array).all():
+    moments = [when for when in ("before", "after") if f"{when}_own" in arrays]
+    found = {
+        when: Means(*(_checked(path, arrays, f"{when}_{kind}", n) for kind, n in AXES.items())) for when in moments
+    }
+    for when, (own, relabelled) in found.items():
+        if relabelled.shape != (len(own), *own.shape):
             raise ResultsError(
-                f"{path}: {when}_{kind} is {array.dtype} {array.shape}, not finite floats of {axes} axes; train again"
+                f"{path}: {when}_relabelled is {relabelled.shape}, which does not fit {when}_own; {AGAIN}"
             )
-    if means.relabelled.shape[:2] != (len(means.own),) * 2 or means.relabelled.shape[3] != means.own.shape[2]:
-        raise ResultsError(
-            f"{path}: {when}_relabelled is {means.relabelled.shape}, which does not fit "
-            f"{when}_own {means.own.shape}; train again"
-        )
+    return found
+
+
+def _checked(path: Path, arrays: dict[str, np.ndarray], name: str, axes: int) -> np.ndarray:
+    """Take one array, which must hold finite numbers on so many axes."""
+    if name not in arrays:
+        raise ResultsError(f"{path}: an array is missing ({name}); {AGAIN}")
+    array = arrays[name]
+    if array.ndim != axes or array.dtype.kind != "f" or not array.size or not np.isfinite(array).all():
+        found = f"{array.dtype} {array.shape}"
+        raise ResultsError(f"{path}: {name} is {found}, not finite floats of {axes} axes; {AGAIN}")
+    return array

@@ -1,4 +1,4 @@
-"""What made a result: written into stores, checkpoints and evaluations."""
+"""Provenance: versions, command and machine, written into stores, checkpoints and evaluations."""
 
 import importlib.metadata
 import platform
@@ -11,10 +11,10 @@ PACKAGES = ("mbml-lightning", "torch", "lightning", "mujoco", "gymnasium", "nump
 
 
 def made_by() -> dict[str, Any]:
-    """Versions, machine and command."""
+    """Describe this process: versions of the packages that decide numbers, the command line and the machine."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
+        "versions": versions | {"python": platform.python_version()},
         "command": " ".join(["mbml", *sys.argv[1:]]),
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }

@@ -20,12 +20,12 @@ from mbml_lightning.files.store import (
     check_shapes,
     check_values,
     fields_of,
-    meta_hash,
-    naming,
+    replaced_by,
     task_folder,
 )
+from mbml_lightning.files.writing import FREE, hash_json, naming
 
-UNCHANGED = "the target is as it was: free disk space or correct the permissions, then write again"
+UNCHANGED = f"the target is as it was: {FREE}, then write again"
 
 
 def write_store(
@@ -38,7 +38,7 @@ def write_store(
     collector: dict[str, Any],
     overwrite: bool = False,
 ) -> None:
-    """Writes K tasks beside the target, then renames: the target is the whole new store, or what it was before.
+    """Write K tasks beside the target, then rename: the target is the whole new store, or what it was before.
 
     The records are the tasks 0 .. K-1 in any order, all with the same N, S and A. ``collector`` is plain data: a short
     text and whatever made the transitions. ``overwrite`` replaces a store, never a folder that holds anything else.
@@ -62,19 +62,18 @@ def write_store(
         >>> store.tasks[0].task, store.tasks[0].fields["observations"].shape
         ([0.0, 1.0], (10, 4))
     """
-    root = root.resolve()  # of a link, what it leads to is replaced, not the link
+    root = root.resolve()  # a link stays, and the folder that it leads to is replaced
     records = sorted(records, key=lambda record: record.task_index)
     shared = {"schema": SCHEMA, "env_id": env_id, "distribution": distribution, "split": split}
     shared |= {"task_count": len(records), "collector": collector}
     _check_records(root, records, shared)
     _check_target(root, overwrite)
-    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
+    partial = root.with_name(f".{root.name}.partial")
     try:
-        with naming(root, UNCHANGED):
-            shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had our number
+        with naming(root, StoreError, UNCHANGED, "written"):
+            shutil.rmtree(partial, ignore_errors=True)  # a killed process may have left it
             for record in records:
                 _write_task(task_folder(partial, record.task_index), record, shared)
-            _sync(partial)
             _swap(partial, root, overwrite)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -82,33 +81,34 @@ def write_store(
 
 
 def _check_records(root: Path, records: Sequence[TaskRecord], shared: Mapping[str, Any]) -> None:
-    """Refuses what could not be read again as it was given."""
+    """Refuse records that could not be read again as they were given."""
     indices = [record.task_index for record in records]
     if not records or indices != list(range(len(records))):
         raise StoreError(f"{root}: task_index of the records is {indices}, not 0 .. K-1; give each task once")
     sizes: dict[str, int] = {}
+    plain = "give fields as arrays, task and collector as finite numbers, text, lists and dicts"
     for record in records:
         folder = task_folder(root, record.task_index)
         if odd := sorted(record.fields.keys() ^ fields_of(records[0].fields).keys()):
             raise StoreError(f"{folder}: field {odd[0]} is missing or unknown; give {', '.join(FIELDS)}")
-        with naming(folder, "give fields as arrays, task and collector as finite numbers, text, lists and dicts"):
+        with naming(folder, StoreError, plain, "written"):
             check_shapes(folder, record.fields, sizes)
             check_values(folder, record.fields)
-            meta_hash({**shared, "task": record.task, "task_collector": record.collector})
+            hash_json({**shared, "task": record.task, "task_collector": record.collector})
 
 
 def _check_target(root: Path, overwrite: bool) -> None:
-    """Refuses a target that is taken, and to replace anything but a store."""
+    """Refuse a target that is taken, and to replace anything but a store."""
     if root.exists():
         if not overwrite:
             raise StoreError(f"{root}: exists; choose another folder, or ask to overwrite it")
-        with naming(root, "choose another folder"):
+        with naming(root, StoreError, "choose another folder", "replaced"):
             if foreign := [path for path in root.iterdir() if not (path / META).is_file()]:
                 raise StoreError(f"{foreign[0]}: is no task of a store; move it away, then write again")
 
 
 def _write_task(folder: Path, record: TaskRecord, shared: Mapping[str, Any]) -> None:
-    """Writes the fields of one task, as NumPy would, and its meta."""
+    """Write the fields of one task, as NumPy would, and its meta."""
     folder.mkdir(parents=True)
     meta = {**shared, "task_index": record.task_index, "task": record.task, "task_collector": record.collector}
     meta |= {"count": len(record.fields["rewards"]), "fields": {}}
@@ -117,15 +117,14 @@ def _write_task(folder: Path, record: TaskRecord, shared: Mapping[str, Any]) -> 
         np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
         digest = _write(folder / f"{name}.npy", [header.getvalue(), array.data.cast("B")])
         meta["fields"][name] = {"shape": list(array.shape), "dtype": str(array.dtype), "sha256": digest}
-    meta["sha256"] = meta_hash(meta)
+    meta["sha256"] = hash_json(meta)
     _write(folder / META, [json.dumps(meta, indent=2).encode()])
-    _sync(folder)
 
 
 def _write(path: Path, parts: Iterable[bytes | memoryview]) -> str:
-    """Writes one file down to the disk and returns its SHA-256."""
+    """Write one file down to the disk and return its SHA-256."""
     digest = hashlib.sha256()
-    with naming(path, UNCHANGED), open(path, "xb") as file:
+    with naming(path, StoreError, UNCHANGED, "written"), open(path, "wb") as file:
         for part in parts:
             file.write(part)
             digest.update(part)
@@ -134,28 +133,16 @@ def _write(path: Path, parts: Iterable[bytes | memoryview]) -> str:
     return digest.hexdigest()
 
 
-def _sync(folder: Path) -> None:
-    """Brings the names in a folder down to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _swap(partial: Path, root: Path, overwrite: bool) -> None:
-    """Renames the new store into place; a failure renames everything back."""
-    replaced = root.with_name(f".{root.name}.replaced-{os.getpid()}")
-    moves = [(root, replaced)] if overwrite and root.exists() else []
-    done: list[tuple[Path, Path]] = []
+    """Rename the new store into place; a failure renames the old one back, and after a kill reading tells how."""
+    old = replaced_by(root)
+    if overwrite and root.exists():
+        shutil.rmtree(old, ignore_errors=True)  # a killed process may have left it
+        os.rename(root, old)
     try:
-        for source, target in [*moves, (partial, root)]:
-            os.rename(source, target)
-            done.append((source, target))
-        _sync(root.parent)
+        os.rename(partial, root)
     except BaseException:
-        for source, target in reversed(done):
-            os.rename(target, source)
+        if not root.exists() and old.exists():
+            os.rename(old, root)
         raise
-    if moves:
-        shutil.rmtree(replaced, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,69 +1,115 @@
-"""Writing files whole or not at all, reading arrays without unpickling, and hashes of what files hold."""
+"""Files that are written whole or not at all, sealed JSON, arrays without pickles, and hashes of contents."""
 
 import hashlib
 import json
-import zipfile
-import zlib
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mbml_lightning.errors import ResultsError
+from mbml_lightning.errors import MBMLError, ResultsError
+
+FREE = "free disk space or correct the permissions"
+"""How a user corrects a failed write."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write a file under, which is then renamed: it is written whole or not at all.
+def naming(path: Path, error: type[MBMLError], remedy: str, done: str = "read") -> Iterator[None]:
+    """Turn any failure in the block into one line: the file, what could not be ``done``, the reason and the remedy."""
+    try:
+        yield
+    except MBMLError:
+        raise
+    except Exception as caught:  # parsers raise nearly anything on a damaged file
+        cause = caught.__context__ if isinstance(caught, RuntimeError) else caught  # torch's writer hides the cause
+        reason = getattr(cause, "strerror", None) or " ".join(f"{type(caught).__name__}: {caught}".split())
+        raise error(f"{path}: cannot be {done} ({reason}); {remedy}") from caught
+
+
+@contextmanager
+def replacing(
+    path: Path, error: type[MBMLError] = ResultsError, remedy: str = f"{FREE}, then try again"
+) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of ``path`` once the block has ended without a failure.
+
+    It is brought down to the disk before it is renamed, so that a kill or a full disk leaves the earlier file.
 
     Raises:
-        ResultsError: It cannot be written; the file is as it was.
+        error: It cannot be written; an earlier file is as it was.
     """
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
+    partial = path.with_name(f".{path.name}.partial")
+    with naming(path, error, f"{remedy}; an earlier file is kept", "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        reason = f"cannot be written ({error.strerror or error})"
-        raise ResultsError(f"{path}: {reason}; free disk space or correct the permissions, then try again") from error
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file or nothing."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write a text file, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
-def sha256_of(content: dict[str, Any]) -> str:
-    """SHA-256 of everything else in the file, however it is spaced."""
-    rest = {name: value for name, value in content.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed ``.npz``, whole or not at all."""
+    with replacing(path) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an ``.npz``, none of them unpickled.
+    """Read all arrays of an ``.npz``, none of them by unpickling.
 
     Raises:
         ResultsError: The file cannot be read.
     """
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            raise OSError("no such file")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ResultsError(f"{path}: cannot be read ({error}); run again what writes it") from None
+    again = "run again what writes it"
+    with naming(path, ResultsError, again), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
-def content_hash(content: Any) -> str:
-    """SHA-256 of plain data and tensors, whatever file they come from."""
+def read_sealed_json(path: Path, schema: int, error: type[MBMLError], remedy: str) -> dict[str, Any]:
+    """Read a JSON file that holds its ``schema`` and, under ``sha256``, the `hash_json` of its content.
+
+    Raises:
+        error: It cannot be read, has another schema, or is not as it was written.
+    """
+    with naming(path, error, remedy):
+        content = json.loads(path.read_bytes())
+        found = content.get("schema") if isinstance(content, dict) else None
+        if found != schema:
+            raise error(f"{path}: schema is {found!r}, but this version reads {schema} only; {remedy}")
+        if content.get("sha256") != hash_json(content):
+            raise error(f"{path}: its content is not that of its SHA-256: it was damaged or changed; {remedy}")
+        return content
+
+
+def hash_json(content: Mapping[str, Any]) -> str:
+    """Compute the SHA-256 of plain data, of all but the key ``sha256`` itself and however the file is spaced.
+
+    Raises:
+        ValueError: JSON would give back something else: tuples, keys that are no text, numbers that are not finite.
+    """
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    text = json.dumps(rest, sort_keys=True, allow_nan=False)
+    if json.loads(text) != rest:
+        raise ValueError("tuples and keys that are no text would come back as something else")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_tensors(content: Any) -> str:
+    """Compute the SHA-256 of tensors in nested dicts and lists, whatever file or device they come from."""
     found = hashlib.sha256()
     for part in _parts(content):
         found.update(part)
@@ -71,6 +117,7 @@ def content_hash(content: Any) -> str:
 
 
 def _parts(content: Any) -> Iterator[bytes | memoryview]:
+    """Walk through nested containers and give the bytes of each leaf, with its type and shape."""
     if isinstance(content, Tensor):
         yield f"{content.dtype}{tuple(content.shape)}".encode()
         yield content.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -19,7 +19,7 @@ from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.task_encoder import TaskEncoder
-from mbml_lightning.training.checkpointed import NOT_FINITE, Checkpointed
+from mbml_lightning.training.checkpointing import NOT_FINITE, Checkpointed
 from mbml_lightning.training.strategy import Ranks
 from mbml_lightning.types import Policy, TaskBatch
 

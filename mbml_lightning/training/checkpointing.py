@@ -1,23 +1,155 @@
-"""Keeping a run's work: checkpoints counted in updates, and an end at a block's end when a signal asks for it."""
+"""Checkpoints of a run: what of a method goes into them, when they are written, and which ones a run resumes from."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch.optim import Optimizer
 
+from mbml_lightning import ranks
 from mbml_lightning.arguments import PositiveInt
-from mbml_lightning.errors import ConfigurationError
-from mbml_lightning.files.checkpoints import read_checkpoint, write_checkpoint
+from mbml_lightning.envs import TaskDistribution
+from mbml_lightning.errors import CheckpointError, ConfigurationError
+from mbml_lightning.files.checkpoints import Checkpoint
+from mbml_lightning.files.provenance import made_by
+from mbml_lightning.files.writing import hash_tensors
+from mbml_lightning.training import sharding as task_sharding
 from mbml_lightning.training.stopping import evaluation_is_due
+
+NOT_FINITE = "lower model.lr or look at the data; the last checkpoint is kept"
+
+
+class Checkpointed(L.LightningModule):
+    """A module whose checkpoints hold all tasks, however many ranks trained them, and record what they are.
+
+    Attributes without a value here are set by `Algorithm`.
+    """
+
+    family: TaskDistribution
+    num_tasks: int
+    share: ranks.Share
+    """This rank's part of every batch."""
+    parents: dict[str, str]
+    """SHA-256 of the weights that this method learns from, by name."""
+    config: dict[str, Any] | None = None
+    """The whole configuration of the command, where one made this."""
+    loaded_updates: int = 0
+    """Updates that made the weights of the checkpoint that was loaded."""
+    resumed: Checkpoint | None = None
+    """The checkpoint that the training is resumed from, until it begins."""
+    changes: Sequence[dict[str, Any]] = ()
+    """Learning rates that were changed when the run was resumed: ``step``, ``argument``, ``from`` and ``to``."""
+
+    def identity(self) -> dict[str, str]:
+        """Entries of the record that decide where weights can be used; a checkpoint that differs is refused."""
+        return {"method": type(self).__name__, "distribution": self.family.name}
+
+    def provenance(self) -> dict[str, Any]:
+        """Record what the weights are, and what they were made from and by."""
+        data = getattr(self.trainer, "datamodule", None)
+        made = {"data": getattr(data, "digest", None), "parents": self.parents, "config": self.config}
+        return self.identity() | made | {"changes": list(self.changes), "made_by": made_by()}
+
+    def learned_from(self, name: str, checkpoint: Checkpoint) -> None:
+        """Record that this method learns from the weights of another one."""
+        self.parents[name] = checkpoint.digest
+
+    def weights_digest(self) -> str:
+        """Hash the weights of all tasks, on rank 0; all ranks call it together."""
+        state = {"state_dict": self.state_dict()}
+        return hash_tensors((state | self.of_all_tasks(state))["state_dict"])
+
+    # Saving ----------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put all tasks' weights together and add the record; Lightning calls it before it writes a checkpoint.
+
+        Raises:
+            FloatingPointError: A weight is not finite: the last good checkpoint is kept.
+        """
+        for name, tensor in checkpoint["state_dict"].items():
+            if not tensor.isfinite().all():
+                raise FloatingPointError(f"{name} is not finite after {self.global_step} updates: {NOT_FINITE}")
+        checkpoint |= self.of_all_tasks(checkpoint)
+        Checkpoint.seal(checkpoint, self.provenance())
+
+    def of_all_tasks(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """Collect the weights and moments of all tasks on rank 0; other ranks keep those of their own."""
+        if len(self.share.tasks) == self.num_tasks:
+            return {}
+        kept = {name: value for name, value in checkpoint.items() if name in ("state_dict", "optimizer_states")}
+        parts = ranks.collect(task_sharding.on_cpu(kept, *self.axes()))[: len(ranks.first_ranks(self.num_tasks))]
+        return task_sharding.join(parts, *self.axes()) if parts else {}
+
+    def axes(self) -> tuple[task_sharding.Axes, list[list[int]]]:
+        """Find the axis of tasks in each weight, and in the moments of each optimiser."""
+        axes = task_sharding.task_axes(self)
+        return axes, task_sharding.optimizer_axes(axes, self, self.fresh_optimizers())
+
+    def fresh_optimizers(self) -> Sequence[Optimizer]:
+        """Make the optimisers of the configuration anew, without the state of those in use."""
+        made = cast("list[Optimizer] | Optimizer", self.configure_optimizers())
+        return made if isinstance(made, list) else [made]
+
+    # Loading ---------------------------------------------------------------------------------------------------
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse what does not fit and keep this rank's tasks; Lightning calls it before it loads weights."""
+        trainer = self._trainer  # None where weights are loaded outside of any run
+        found = Checkpoint(checkpoint, str(trainer.ckpt_path)) if trainer is not None else Checkpoint(checkpoint)
+        self.check_checkpoint(found)
+        self.loaded_updates = checkpoint["global_step"]
+        if trainer is not None and trainer.state.fn == "fit":
+            found.check_data(getattr(trainer.datamodule, "digest", None))  # type: ignore[attr-defined]
+            changes = [] if self.config is None else found.check_configuration(self.config)
+            self.changes = [*found.record.get("changes", []), *changes]
+            self.resumed = found
+        if len(self.share.tasks) < self.num_tasks:
+            checkpoint |= task_sharding.cut(checkpoint, *self.axes(), self.share.tasks)
+
+    def check_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Refuse weights of another method or for other tasks.
+
+        Raises:
+            CheckpointError: The record says so.
+        """
+        checkpoint.check(**self.identity())
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights of the networks that the configuration describes.
+
+        Raises:
+            CheckpointError: The networks differ.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            first = shorten(" ".join(str(error).split("\n\t")[1:2]).rstrip(". "), 200, placeholder=" ...")
+            message = f"weights do not fit the configuration ({first}): give the config.yaml of the checkpoint's run"
+            raise CheckpointError(message) from error
+
+    def on_train_start(self) -> None:
+        """Complete a resumption; Lightning calls it once teachers, ensembles and optimisers are loaded.
+
+        Lightning restores the optimisers with the learning rates of the checkpoint: the configured ones replace them.
+        """
+        if self.resumed is None:
+            return
+        self.resumed.check_parents(self.parents)
+        self.resumed = None
+        for restored, fresh in zip(self.trainer.optimizers, self.fresh_optimizers(), strict=True):
+            for group, configured in zip(restored.param_groups, fresh.param_groups, strict=True):
+                group["lr"] = configured["lr"]
 
 
 class LastCheckpoint(ModelCheckpoint):
     """``last.ckpt``, every so many updates and at the end; ``--ckpt_path last`` goes on from it.
 
-    It is written after the evaluation of its weights, if there is one, so that a run which goes on from it has missed
-    nothing.
+    It is written after the evaluation of its weights, if there is one, so that a resumed run has missed nothing.
 
     Args:
         dirpath: The run's folder.
@@ -32,35 +164,35 @@ class LastCheckpoint(ModelCheckpoint):
         self._saved_at = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write and read checkpoints our way."""
+        """Make Lightning read and write through `CheckpointFiles`; it calls this before anything is loaded."""
         super().setup(trainer, pl_module, stage)
         trainer.strategy.checkpoint_io = CheckpointFiles()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: a run's folder may have been moved."""
+        """Keep our own state where Lightning would restore the folder: a run's folder may have been moved."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """What was loaded need not be saved again."""
+        """Note, when Lightning begins training, that loaded weights need not be saved again."""
         super().on_train_start(trainer, pl_module)
         self._saved_at = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Save, unless these weights are evaluated first."""
+        """Save after a block, unless its weights are evaluated first."""
         if not trainer.enable_validation or not evaluation_is_due(trainer):
             self.save_if_due(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save evaluated weights; here Lightning has noted that it need not evaluate them again."""
+        """Save after an evaluation, when Lightning has noted that these weights need no other one."""
         if trainer.state.fn == "fit":
             self.save_if_due(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The last updates are kept too."""
+        """Save the last updates of a training."""
         if trainer.global_step != self._saved_at:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Nothing: epochs mean nothing here."""
+        """Override Lightning's saving at the end of an epoch: a run is a single epoch."""
 
     def save_if_due(self, trainer: L.Trainer) -> None:
         """Save when a multiple of ``every_n_updates`` was passed; the last updates wait for their evaluation."""
@@ -74,18 +206,19 @@ class LastCheckpoint(ModelCheckpoint):
         trainer.save_checkpoint(f"{self.dirpath}/last.ckpt", weights_only=False)
 
     def _find_last_checkpoints(self, trainer: L.Trainer) -> set[str]:
+        """Find ``last.ckpt`` alone, where Lightning would also take other names that begin so."""
         return {path for path in super()._find_last_checkpoints(trainer) if path.endswith("last.ckpt")}
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Lightning's way to our files: written whole or not at all, read without unpickling and compared with hashes."""
+    """Lightning's access to our files: written whole or not at all, and read without unpickling."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write one file."""
-        write_checkpoint(checkpoint, Path(path))
+        """Write one file; Lightning calls it on rank 0."""
+        Checkpoint(checkpoint).write(Path(path))
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read one file, to the CPU."""
-        return read_checkpoint(path)
+        """Read one file to the CPU, whatever Lightning asks for."""
+        return Checkpoint.read(path).content

@@ -14,7 +14,14 @@ from mbml_lightning import ranks
 from mbml_lightning.arguments import NonNegativeInt, PositiveInt, Seed
 from mbml_lightning.errors import ConfigurationError, ResultsError
 from mbml_lightning.evaluation.adaptation import Adaptation, adapt
-from mbml_lightning.evaluation.contexts import PAPER, ContextProtocol, find_protocol, needed_actors, read_collectors
+from mbml_lightning.evaluation.contexts import (
+    PAPER,
+    ContextProtocol,
+    actors,
+    find_protocol,
+    needed_actors,
+    read_collectors,
+)
 from mbml_lightning.evaluation.metrics import CountedReturn
 from mbml_lightning.evaluation.trials import Chunk, merge, own_chunks
 from mbml_lightning.files.evaluation import Evaluation, Split, file_name, save_trajectories
@@ -195,7 +202,7 @@ class Evaluator:
         """
         for split, tasks in needed_actors(protocols, self.tasks(method)).items():
             found = read_collectors(paths.get(split), split, method.family.name, tasks)
-            self.actors[split], self.made_of[f"collectors.{split}"] = found
+            self.actors[split], self.made_of[f"collectors.{split}"] = actors(found), found.digest
 
     def tasks(self, method: Algorithm) -> dict[str, int]:
         """Count the tasks that are acted on, by split."""

@@ -1,19 +1,16 @@
-"""The default logger: one line of JSON a call, appended, so that a resumed run keeps its history."""
+"""The default logger of a run, which needs no account and no network."""
 
-import time
-from io import SEEK_END, FileIO
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mbml_lightning.errors import ResultsError
-from mbml_lightning.files.log import log_line
+from mbml_lightning.files.log import LogFile
 
 
 class JSONLLogger(Logger):
-    """``metrics.jsonl`` in the run's folder; needs no account and no network.
+    """``metrics.jsonl`` in the run's folder, one line of JSON a call.
 
     Args:
         save_dir: The run's folder.
@@ -22,7 +19,7 @@ class JSONLLogger(Logger):
     def __init__(self, save_dir: str) -> None:
         super().__init__()
         self._folder = Path(save_dir)
-        self._file: FileIO | None = None
+        self._file = LogFile(self._folder / "metrics.jsonl")
 
     @property
     def name(self) -> str:
@@ -31,7 +28,7 @@ class JSONLLogger(Logger):
 
     @property
     def version(self) -> str:
-        """None of its own: the folder is the run."""
+        """An empty name: the folder is the run."""
         return ""
 
     @property
@@ -39,48 +36,20 @@ class JSONLLogger(Logger):
         """The run's folder."""
         return str(self._folder)
 
-    @property
-    def log_dir(self) -> str:
-        """The run's folder, where Lightning saves the configuration too."""
-        return str(self._folder)
-
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: ``config.yaml`` holds them."""
+        """Leave hyperparameters out: ``config.yaml`` holds them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append one line; unbuffered, so that a killed run has lost none.
+        """Append one line.
 
         Raises:
             ResultsError: It cannot be written.
         """
-        path = self._folder / "metrics.jsonl"
-        try:
-            if self._file is None:
-                self._file = self._open(path)
-            line = log_line({"step": step, "time": round(time.time(), 3), **metrics}).encode()
-            while line:  # a disk may take a part of it, and say that it is full at the next part only
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            reason = f"cannot be written ({error.strerror or error})"
-            raise ResultsError(
-                f"{path}: {reason}; free disk space or correct the permissions, then go on with --ckpt_path last"
-            ) from error
-
-    def _open(self, path: Path) -> FileIO:
-        """At its end, in a new line where a killed run left half of one."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file = FileIO(path, "a+")
-        if file.tell():
-            file.seek(-1, SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        return file
+        self._file.append(step, metrics)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Close the file when Lightning ends a run."""
+        self._file.close()

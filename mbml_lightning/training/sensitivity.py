@@ -16,7 +16,7 @@ from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import RelabellingError, ResultsError
 from mbml_lightning.evaluation.metrics import RewardReading
 from mbml_lightning.files.posteriors import load_posteriors
-from mbml_lightning.files.writing import replacing
+from mbml_lightning.files.writing import write_arrays
 from mbml_lightning.nets.task_encoder import product
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.types import Gaussian, Transitions
@@ -89,8 +89,7 @@ class RewardSensitivity(Callback):
         arrays = {f"{when}_own": _numpy(own.mean), f"{when}_relabelled": _numpy(swapped.mean)}
         if when == "after" and path.exists():
             arrays |= before_training(path)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        write_arrays(path, arrays)
 
 
 def before_training(path: Path) -> dict[str, np.ndarray]:

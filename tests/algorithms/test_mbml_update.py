@@ -18,8 +18,7 @@ from mbml_lightning.algorithms.mbml import Teachers, load_teachers
 from mbml_lightning.data.relabelling import EnsembleRelabeller, Relabelled, under_every_task
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import CheckpointError
-from mbml_lightning.files.checkpoints import seal
-from mbml_lightning.files.writing import content_hash
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.objectives.reconstruction import Reconstruction
 from mbml_lightning.objectives.task_classifier import TaskClassifier
@@ -319,22 +318,21 @@ def test_hooks_with_parameters_learn_too(student, batch) -> None:
 
 def test_teachers_of_a_checkpoint_are_frozen_and_value_by_the_first_critic(teachers, tmp_path) -> None:
     checkpoint = {"state_dict": teachers.state_dict(), "hyper_parameters": dict(teachers.hparams)}
-    seal(checkpoint, {"method": "BCQ", "distribution": "UmazeGoalM", "data": "of the store"})
+    Checkpoint.seal(checkpoint, {"method": "BCQ", "distribution": "UmazeGoalM", "data": "of the store"})
     torch.save(checkpoint, tmp_path / "bcq.ckpt")
-    path, rows = str(tmp_path / "bcq.ckpt"), Rows(torch.randn(K, 5, 2 * S + A + 2), S, A, 5, digest="of the store")
-    loaded, digest = load_teachers(path, "UmazeGoalM", rows)
-    assert digest == content_hash(teachers.state_dict())
+    path, rows = tmp_path / "bcq.ckpt", Rows(torch.randn(K, 5, 2 * S + A + 2), S, A, 5, digest="of the store")
+    loaded = load_teachers(Checkpoint.read(path), "UmazeGoalM", rows)
     s, a, nu = torch.randn(K, B, S), torch.randn(K, B, A), torch.randn(K, B, L)
     assert torch.equal(loaded.q(s, a), teachers.networks.q(s, a)[0])
     assert torch.equal(loaded.generator(s, nu), teachers.networks.generator(s, nu))
     assert torch.equal(loaded.perturbation(s, a), teachers.networks.perturbation(s, a))
     assert not any(x.requires_grad for x in (loaded.q(s, a), loaded.generator(s, nu), loaded.perturbation(s, a)))
     with pytest.raises(CheckpointError, match="PointGoal"):
-        load_teachers(path, "PointGoal", rows)
+        load_teachers(Checkpoint.read(path), "PointGoal", rows)
     with pytest.raises(CheckpointError, match="other data"):
-        load_teachers(path, "UmazeGoalM", replace(rows, digest="another"))
+        load_teachers(Checkpoint.read(path), "UmazeGoalM", replace(rows, digest="another"))
     with pytest.raises(CheckpointError, match=f"teaches {K} tasks, {K - 1} are asked"):
-        load_teachers(path, "UmazeGoalM", replace(rows, packed=rows.packed[1:]))
+        load_teachers(Checkpoint.read(path), "UmazeGoalM", replace(rows, packed=rows.packed[1:]))
 
 
 @pytest.mark.parametrize("standardise", [False, True])
@@ -343,13 +341,17 @@ def test_fitting_begins_with_teachers_relabeller_and_standardised_contexts(
 ) -> None:
     prepared, rows = [], Rows(5 + torch.randn(K, 50, 2 * S + A + 2), S, A, 50, digest="of the store")
     scripted = Scripted(K, C, 0.5)
-    monkeypatch.setattr(Scripted, "prepare", lambda self, rows, distribution: prepared.append(rows) or {"rewards": "r"})
-    monkeypatch.setattr(mbml, "load_teachers", lambda *arguments: (arguments, "t"))
+    teachers, rewards = (Checkpoint({"mbml": {"weights": digest}}) for digest in "tr")
+    monkeypatch.setattr(
+        Scripted, "prepare", lambda self, rows, distribution: prepared.append(rows) or {"rewards": rewards}
+    )
+    monkeypatch.setattr(Checkpoint, "read", {"unused": teachers}.get)
+    monkeypatch.setattr(mbml, "load_teachers", lambda *arguments: arguments)
     model = student(relabeller=scripted, standardise_context=standardise)
     model.trainer.datamodule = SimpleNamespace(rows=rows)
     model.on_fit_start()
     assert prepared == [rows]
-    assert model.teachers == ("unused", "UmazeGoalM", rows)
+    assert model.teachers == (teachers, "UmazeGoalM", rows)
     assert model.parents == {"teachers": "t", "rewards": "r"}
     inputs = rows.packed[..., :-1].flatten(0, 1)
     torch.testing.assert_close(model.encoder.shift, inputs.mean(0) if standardise else torch.zeros(2 * S + A + 1))

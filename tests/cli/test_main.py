@@ -9,7 +9,7 @@ import yaml
 from commands import ROOT, TINY, command
 
 from mbml_lightning.cli.main import main
-from mbml_lightning.files.checkpoints import seal
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.evaluation import Evaluation
 
 
@@ -144,7 +144,7 @@ def test_checkpoints_of_others_are_refused(capsys, tmp_path, experiment):
     message = error_of(capsys, *command("mbml", experiment, "--ckpt_path", str(bcq), "--run", str(tmp_path)))
     assert "method is BCQ, MBML is needed" in message
     stranger = torch.load(bcq, weights_only=True)
-    seal(stranger, stranger["mbml"] | {"distribution": "UmazeGoalM"})
+    Checkpoint.seal(stranger, stranger["mbml"] | {"distribution": "UmazeGoalM"})
     torch.save(stranger, tmp_path / "stranger.ckpt")
     words = [f"--model.teachers={tmp_path}/stranger.ckpt", "--run", str(tmp_path)]
     message = error_of(capsys, *command("mbml", experiment, *words))
@@ -201,7 +201,7 @@ def test_configs_name_no_machine():
 
 def test_an_ensemble_of_another_distribution_is_refused(capsys, tmp_path, experiment):
     stranger = torch.load(experiment / "reward_ensemble/seed-0/last.ckpt", weights_only=True)
-    seal(stranger, stranger["mbml"] | {"distribution": "UmazeGoalM"})
+    Checkpoint.seal(stranger, stranger["mbml"] | {"distribution": "UmazeGoalM"})
     torch.save(stranger, tmp_path / "stranger.ckpt")
     words = [f"--model.relabeller.checkpoint={tmp_path}/stranger.ckpt", "--run", str(tmp_path)]
     message = error_of(capsys, *command("mbml", experiment, *words))

@@ -19,7 +19,7 @@ from mbml_lightning.data.relabelling import (
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.envs.random_physics import RandomPhysics
 from mbml_lightning.errors import CheckpointError, RelabellingError
-from mbml_lightning.files.checkpoints import seal
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.types import Transitions
 
@@ -56,7 +56,7 @@ def checkpoint(ensemble: MLP, target: str, folder: Path) -> str:
     state = {f"ensemble.{name}": x for name, x in ensemble.state_dict().items()}
     made = {"method": "TransitionEnsemble", "distribution": "UmazeGoalM", "target": target}
     content = {"state_dict": state}
-    seal(content, made | {"data": DATA})
+    Checkpoint.seal(content, made | {"data": DATA})
     torch.save(content, folder / f"{target}.ckpt")
     return str(folder / f"{target}.ckpt")
 

@@ -17,13 +17,14 @@ from mbml_lightning.evaluation.contexts import (
     PAPER,
     PROTOCOLS,
     ContextProtocol,
+    actors,
     find_protocol,
     needed_actors,
     other_members,
     read_collectors,
 )
 from mbml_lightning.evaluation.rollouts import Episode
-from mbml_lightning.files.checkpoints import seal
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.seeds import EpisodeSeeds
@@ -258,7 +259,7 @@ def test_every_protocol_has_a_name_and_a_sentence_of_its_own():
 
 def checkpoint(path, stack, **changes):
     content = {"state_dict": {f"actor.mlp.{name}": x for name, x in stack.state_dict().items()}}
-    seal(content, {"method": "SAC", "distribution": "PointGoal", "split": "train"} | changes)
+    Checkpoint.seal(content, {"method": "SAC", "distribution": "PointGoal", "split": "train"} | changes)
     torch.save(content, path)
     return str(path)
 
@@ -266,10 +267,9 @@ def checkpoint(path, stack, **changes):
 def test_collectors_are_the_actors_of_a_checkpoint(tmp_path, learners):
     paths = [checkpoint(tmp_path / "a.ckpt", learners), checkpoint(tmp_path / "b.ckpt", learners, split="test")]
     for path, split in zip(paths, ("train", "test"), strict=True):
-        read, digest = read_collectors(path, split, "PointGoal", 5)
-        assert digest == torch.load(path, weights_only=True)["mbml"]["weights"]
+        read = read_collectors(path, split, "PointGoal", 5)
         s = torch.randn(5, 3, 2)
-        torch.testing.assert_close(read(s), learners(s))
+        torch.testing.assert_close(actors(read)(s), learners(s))
 
 
 @pytest.mark.parametrize(

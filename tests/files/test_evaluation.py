@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mbml_lightning.errors import ResultsError
 from mbml_lightning.files.evaluation import Evaluation, Split, file_name, load_trajectories, save_trajectories
-from mbml_lightning.files.writing import sha256_of
+from mbml_lightning.files.writing import hash_json
 
 
 def evaluation(**changes):
@@ -26,7 +26,7 @@ def evaluation(**changes):
         uncounted=2,
         trials=2,
         splits={"test": Split([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]], returns)},
-        made_by={"command": "mbml fit", "wall_clock": {"training": 12.5, "evaluation": 3, "note": "warm"}},
+        made_by={"command": "mbml fit", "wall_clock": {"training": 12.5, "evaluation": 3}},
     )
     return Evaluation(**(fields | changes))
 
@@ -43,9 +43,9 @@ def test_round_trip_is_exact(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["evaluation.json"]
 
 
-def test_wall_clock_holds_the_seconds_only():
+def test_wall_clock_is_empty_where_it_was_not_measured():
     assert evaluation().wall_clock == {"training": 12.5, "evaluation": 3.0}
-    assert evaluation(made_by={"wall_clock": "long"}).wall_clock == {}
+    assert evaluation(made_by={}).wall_clock == {}
 
 
 def test_a_failing_save_leaves_the_old_file(tmp_path):
@@ -63,8 +63,7 @@ def test_a_failing_save_leaves_the_old_file(tmp_path):
         ({"trials": 3}, r"splits\.test\.returns has shape \(3, 2, 5\)"),
         ({"episodes": 4}, r"splits\.test\.returns has shape"),
         ({"uncounted": 5}, "uncounted"),
-        ({"horizon": 0}, "horizon"),
-        ({"seed": -1}, "seed"),
+        ({"uncounted": -1}, "uncounted"),
         ({"splits": {}}, "splits"),
         ({"splits": {"tset": Split([0.0], np.zeros((1, 2, 5)))}}, "tset"),
         ({"splits": {"test": Split([0.0], np.zeros((2, 2, 5)))}}, r"splits\.test\.returns"),
@@ -80,7 +79,7 @@ def test_impossible_evaluations_are_refused(changes, message):
 def seal(content):
     """As if it had been written so; NaN cannot be."""
     with suppress(ValueError):
-        content["sha256"] = sha256_of(content)
+        content["sha256"] = hash_json(content)
 
 
 @given(st.data())
@@ -114,11 +113,11 @@ def damage(content, *names, value):
         (["seed"], True, "field seed"),
         (["horizon"], None, "field horizon"),
         (["splits"], [], "field splits"),
-        (["splits", "test"], [], r"splits\.test"),
-        (["splits", "test", "returns"], [[1.0], [2.0, 3.0]], r"splits\.test"),
-        (["splits", "test", "returns"], [1.0, 2.0], r"splits\.test\.returns has axes"),
+        (["splits", "test"], [], "cannot be read"),
+        (["splits", "test", "returns"], [[1.0], [2.0, 3.0]], "cannot be read"),
+        (["splits", "test", "returns"], [1.0, 2.0], r"splits\.test\.returns has shape \(1, 1, 2\)"),
         (["splits", "test", "returns", 0, 1, 2], float("nan"), "Out of range float"),
-        (["splits", "test", "returns", 0, 1, 2], "high", r"splits\.test"),
+        (["splits", "test", "returns", 0, 1, 2], "high", "cannot be read .*high"),
     ],
 )
 def test_damaged_files_are_refused_by_name_in_one_line(tmp_path, names, value, message):

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from mbml_lightning.errors import ResultsError
-from mbml_lightning.files.log import Metrics, log_line
+from mbml_lightning.files.log import LogFile, Metrics
 
 
 def write(tmp_path, lines, end="\n"):
@@ -64,14 +64,26 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         Metrics.load(tmp_path / "metrics.jsonl")
 
 
-def test_a_changed_byte_of_a_logged_line_is_noticed(tmp_path):
-    lines = [log_line({"step": step, "time": 1.5, "train/q_loss": 0.1234567 / step}).rstrip() for step in (10, 20)]
-    whole = Metrics.load(write(tmp_path, lines))
-    assert whole.curves["train/q_loss"].values.tolist() == [0.1234567 / 10, 0.1234567 / 20]
-    assert whole.curves.keys() == {"train/q_loss"} and not whole.problems
-    end = lines[0].index(', "crc32"')
-    for place in range(end):
-        for bit in range(7):
-            changed = lines[0][:place] + chr(ord(lines[0][place]) ^ 1 << bit) + lines[0][place + 1 :]
-            metrics = Metrics.load(write(tmp_path, [changed, lines[1]]))
-            assert metrics.curves["train/q_loss"].steps.tolist() == [20] and metrics.problems
+def test_a_log_is_appended_to_after_a_partial_line(tmp_path):
+    """A killed run leaves half a line at most; the resumed one begins a new one."""
+    path = tmp_path / "run/metrics.jsonl"
+    log = LogFile(path)
+    log.append(10, {"a": 1.0, "b": math.nan})
+    log.close()
+    path.write_text(path.read_text() + '{"step": 20, "a": 2')
+    log.append(30, {"a": 3.0})
+    log.append(40, {"a": 4.0})
+    log.close()
+    metrics = Metrics.load(path)
+    assert metrics.curves["a"].steps.tolist() == [10, 30, 40]
+    assert metrics.curves["a"].values.tolist() == [1.0, 3.0, 4.0]
+    assert math.isnan(metrics.curves["b"].values[0])
+    (problem,) = metrics.problems
+    assert "line 2 is damaged" in problem
+
+
+def test_lines_with_the_checksum_of_earlier_versions_are_read(tmp_path):
+    lines = ['{"step": 10, "time": 1.5, "a": 0.5, "crc32": "0c2f4a3d"}', {"step": 20, "time": 3.0, "a": 0.25}]
+    metrics = Metrics.load(write(tmp_path, lines))
+    assert metrics.curves.keys() == {"a"} and metrics.curves["a"].values.tolist() == [0.5, 0.25]
+    assert not metrics.problems and metrics.seconds == pytest.approx(3.0)

@@ -62,7 +62,7 @@ def test_a_flipped_bit_and_a_missing_file_are_refused(kept):
     with pytest.raises(StoreError, match="SHA-256 of its first 7 steps differs"):
         read(path, known)
     path.unlink()
-    with pytest.raises(StoreError, match=r"replay\.f32: No such file"):
+    with pytest.raises(StoreError, match=r"replay\.f32: cannot be read \(No such file"):
         read(path, known)
 
 
@@ -75,7 +75,9 @@ def test_a_failed_write_changes_nothing_that_was_kept(kept, steps, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(replay_file.os, "fsync", full)
-    with pytest.raises(StoreError, match=r"replay\.f32: No space left on device; free disk space"):
+    with pytest.raises(
+        StoreError, match=r"replay\.f32: cannot be written \(No space left on device\); free disk space"
+    ):
         again.append(steps[12:])
     assert (again.kept, again.digest) == known[:2]
     assert torch.equal(read(path, known), steps[:7])

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from mbml_lightning.errors import StoreError
 from mbml_lightning.files import store_writing as module
-from mbml_lightning.files.store import FIELDS, META, OWN, ROWS, SHARED, Store, TaskRecord, meta_hash, read_store
+from mbml_lightning.files.store import FIELDS, META, OWN, ROWS, SHARED, Store, TaskRecord, read_store
 from mbml_lightning.files.store_writing import write_store
+from mbml_lightning.files.writing import hash_json
 
 K, N, S, A = 3, 40, 5, 2
 SOURCE = {"env_id": "mbml/AntDir-v0", "distribution": "AntDir", "split": "train"}
@@ -77,7 +78,7 @@ def edit_meta(root: Path, index: int = 1, *, seal: bool = True, **changes: objec
     path = root / f"task-{index:02d}" / META
     meta = json.loads(path.read_text()) | changes
     if seal:
-        meta["sha256"] = meta_hash(meta)
+        meta["sha256"] = hash_json(meta)
     path.write_text(json.dumps(meta))
 
 
@@ -225,7 +226,7 @@ def test_what_is_no_store_is_never_replaced(root: Path) -> None:
         write(root, overwrite=True)
     file = root.with_name("file")
     file.write_text("mine")
-    with pytest.raises(StoreError, match="file: Not a directory"):
+    with pytest.raises(StoreError, match=r"file: cannot be replaced \(Not a directory"):
         write(file, overwrite=True)
     assert (root / "notes.txt").read_text() == file.read_text() == "mine"
 
@@ -255,7 +256,7 @@ def full_disk(at: int) -> Iterator[None]:
     calls = iter(range(10_000))
 
     def on_full_disk(path: Path, mode: str):
-        return open("/dev/full" if next(calls) == at else path, "wb" if mode == "xb" else mode)
+        return open("/dev/full" if next(calls) == at else path, mode)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "open", on_full_disk, raising=False)
@@ -264,10 +265,10 @@ def full_disk(at: int) -> Iterator[None]:
 
 def faults() -> list:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    syncs = K * (len(FIELDS) + 2) + 1  # files, task folders, the store's own folder
+    syncs = K * (len(FIELDS) + 1)  # fields and metas
     return [
         *(pytest.param(lambda at=at: full_disk(at), id=f"file-{at}") for at in (0, 3, 6, 7, 20)),
-        *(pytest.param(lambda at=at: failing("fsync", at, full), id=f"sync-{at}") for at in (0, 9, syncs - 1, syncs)),
+        *(pytest.param(lambda at=at: failing("fsync", at, full), id=f"sync-{at}") for at in (0, 9, syncs - 1)),
         *(pytest.param(lambda at=at: failing("mkdir", at, full), id=f"mkdir-{at}") for at in (0, 3)),
     ]
 
@@ -287,7 +288,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, fault, overwrite: bool) -> 
 
 
 def test_a_full_disk_is_told_by_the_file_and_does_not_last(tmp_path: Path) -> None:
-    with full_disk(9), pytest.raises(StoreError, match=r"task-01/rewards\.npy: No space left"):
+    with full_disk(9), pytest.raises(StoreError, match=r"task-01/rewards\.npy: cannot be written \(No space left"):
         write(tmp_path / "store")
     assert_holds(read_store(write(tmp_path / "store")), [record(index) for index in range(K)])
 
@@ -325,8 +326,8 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from mbml_lightning.data.store import FIELDS, TaskRecord
-from mbml_lightning.data.store_writing import write_store
+from mbml_lightning.files.store import FIELDS, TaskRecord
+from mbml_lightning.files.store_writing import write_store
 
 name, at, root = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 real, calls = getattr(os, name), iter(range(10_000))
@@ -343,11 +344,11 @@ def kill(root: Path, name: str, at: int) -> None:
     assert subprocess.run(command, env={**os.environ, "PYTHONPATH": str(package)}, check=False).returncode == 9
 
 
-@pytest.mark.parametrize(("name", "at"), [("fsync", 0), ("fsync", 10), ("fsync", 24), ("rename", 0)])
+@pytest.mark.parametrize(("name", "at"), [("fsync", 0), ("fsync", 10), ("fsync", 20), ("rename", 0)])
 def test_a_killed_write_is_no_store(tmp_path: Path, name: str, at: int) -> None:
     root = tmp_path / "store"
     kill(root, name, at)
-    assert [path.name for path in tmp_path.iterdir() if ".store.partial-" in path.name], "it was not killed midway"
+    assert [path.name for path in tmp_path.iterdir() if path.name == ".store.partial"], "it was not killed midway"
     refused(root, "there is no store")
     assert_holds(read_store(write(root)), [record(index) for index in range(K)])
 
@@ -361,8 +362,8 @@ def test_a_killed_overwrite_keeps_the_old_store(root: Path) -> None:
     assert_holds(read_store(root), [record(index) for index in range(K)])
 
 
-def test_leftovers_of_the_same_process_number_are_cleaned(tmp_path: Path) -> None:
-    leftover = tmp_path / f".store.partial-{os.getpid()}" / "task-00"
+def test_leftovers_of_a_killed_write_are_cleaned(tmp_path: Path) -> None:
+    leftover = tmp_path / ".store.partial" / "task-00"
     leftover.mkdir(parents=True)
     (leftover / "rewards.npy").write_bytes(b"half")
     write(tmp_path / "store")
@@ -380,18 +381,15 @@ def test_a_missing_store_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*(f"{name}.npy" for name in FIELDS), META])
 def test_a_missing_file_is_refused(root: Path, name: str) -> None:
     (root / "task-01" / name).unlink()
-    refused(root, f"task-01/{name}: is missing")
+    refused(root, f"task-01/{name}: cannot be read (No such file or directory)")
 
 
 @pytest.mark.parametrize("name", ["rewards.npy", META])
-def test_a_folder_or_pipe_in_the_place_of_a_file_is_refused(root: Path, name: str) -> None:
+def test_a_folder_in_the_place_of_a_file_is_refused(root: Path, name: str) -> None:
     path = root / "task-01" / name
     path.unlink()
     path.mkdir()
-    refused(root, f"task-01/{name}: is missing, or of another kind")
-    path.rmdir()
-    os.mkfifo(path)  # to open it would wait for ever
-    refused(root, f"task-01/{name}: is missing, or of another kind")
+    refused(root, f"task-01/{name}: cannot be read (Is a directory)")
 
 
 @pytest.mark.parametrize(
@@ -401,10 +399,10 @@ def test_a_folder_or_pipe_in_the_place_of_a_file_is_refused(root: Path, name: st
         (b'{"schema": 1', ("JSONDecodeError",)),
         (b'{"\xff": 1}', ("UnicodeDecodeError",)),
         (b"[" * 200_000, ("RecursionError",)),
-        (b"[]", ("no meta of a store",)),
-        (b'{"name": "something else"}', ("no meta of a store",)),
-        (b'{"schema": 2}', ("schema is 2, not 1", "use the version")),
-        (b'{"schema": 1}', ("env_id is missing",)),
+        (b"[]", ("schema is None, but this version reads 1 only",)),
+        (b'{"name": "something else"}', ("schema is None",)),
+        (b'{"schema": 2}', ("schema is 2, but this version reads 1 only",)),
+        (b'{"schema": 1}', ("not that of its SHA-256",)),
     ],
 )
 def test_a_broken_or_foreign_meta_is_refused(root: Path, content: bytes, words) -> None:
@@ -415,12 +413,12 @@ def test_a_broken_or_foreign_meta_is_refused(root: Path, content: bytes, words) 
 @pytest.mark.parametrize("key", [*SHARED, *OWN])
 def test_a_meta_without_a_key_or_with_another_type_is_refused(root: Path, key: str) -> None:
     edit_meta(root, seal=key != "sha256", **{key: None})
-    refused(root, f"task-01/{META}", key)
+    refused(root, f"task-01/{META}", {"sha256": "SHA-256"}.get(key, key))
 
 
 def test_a_meta_that_was_edited_is_refused(root: Path) -> None:
     edit_meta(root, seal=False, collector={**COLLECTOR, "seed": 1})
-    refused(root, f"task-01/{META}", "sha256", verify=False)
+    refused(root, f"task-01/{META}", "SHA-256: it was damaged or changed", verify=False)
 
 
 def test_infinite_task_parameters_are_refused(root: Path) -> None:
@@ -465,10 +463,10 @@ def test_a_truncated_field_is_refused(root: Path, size: int) -> None:
     refused(root, "task-02/rewards.npy", "no whole NumPy file", verify=False)
 
 
-def test_a_field_with_more_than_its_header_says_is_refused(root: Path) -> None:
+def test_a_field_that_grew_is_refused(root: Path) -> None:
     with open(root / "task-02" / "rewards.npy", "ab") as file:
         file.write(b"\0")
-    refused(root, "task-02/rewards.npy", "longer than its header", verify=False)
+    refused(root, "task-02/rewards.npy", "sha256 of rewards")
 
 
 def save(path: Path, array: np.ndarray, version: tuple[int, int] = (1, 0)) -> None:
@@ -533,15 +531,6 @@ def test_other_array_files_are_refused(root: Path) -> None:
 )
 def test_another_store_than_asked_for_is_refused(root: Path, asked: dict, words) -> None:
     refused(root, *words, **asked)
-
-
-@pytest.mark.parametrize("name", ["task-01", "task-01/rewards.npy", f"task-01/{META}"])
-@pytest.mark.parametrize("outside", [True, False])
-def test_links_are_refused(root: Path, name: str, outside: bool) -> None:
-    target = (root.parent if outside else root) / "elsewhere"
-    (root / name).rename(target)
-    (root / name).symlink_to(target)
-    refused(root, f"{name}: is a link")
 
 
 def test_a_missing_task_is_refused(root: Path) -> None:

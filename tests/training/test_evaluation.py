@@ -17,7 +17,7 @@ from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.evaluation.adaptation import Adaptation
 from mbml_lightning.evaluation.contexts import PROTOCOLS
 from mbml_lightning.evaluation.trials import merge
-from mbml_lightning.files.checkpoints import seal
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.evaluation import Evaluation, file_name, load_trajectories
 from mbml_lightning.training.evaluation import OnlineEvaluation
 from mbml_lightning.training.per_task import PerTask
@@ -79,7 +79,7 @@ def validate(method, experiment, run, *more):
 
 def test_every_protocol_leaves_its_files_and_scores(experiment, tmp_path):
     sac = torch.load(experiment / "sac/seed-0/last.ckpt", weights_only=True)
-    seal(sac, sac["mbml"] | {"split": "test"})
+    Checkpoint.seal(sac, sac["mbml"] | {"split": "test"})
     torch.save(sac, tmp_path / "test.ckpt")
     collectors = f"--evaluation.collectors.test={tmp_path}/test.ckpt"
     validate("mbml", experiment, tmp_path, f"--evaluation.protocols=[{','.join(NAMES)}]", collectors)
