@@ -35,7 +35,7 @@ def mark(tmp_path):
     assert not (tmp_path / "mark").exists(), "something was unpickled"
 
 
-def refused(capsys, *words: str) -> str:
+def assert_refused(capsys, *words: str) -> str:
     """The short message of a command that ends without a traceback."""
     with pytest.raises(SystemExit) as stop:
         main(list(words))
@@ -97,7 +97,7 @@ def test_a_checkpoint_with_code_is_refused_wherever_one_is_read(capsys, experime
     path.parent.mkdir()
     honest = torch.load(experiment / "sac/seed-0/last.ckpt", weights_only=True)
     disguise(honest | {"state_dict": Bomb(mark)}, path)
-    assert str(path) in refused(capsys, *READERS[reader](experiment, tmp_path / "run", path))
+    assert str(path) in assert_refused(capsys, *READERS[reader](experiment, tmp_path / "run", path))
 
 
 @pytest.mark.parametrize("disguise", DISGUISES)
@@ -134,7 +134,7 @@ def test_a_field_of_objects_is_refused(capsys, experiment, tmp_path, mark, store
     np.save(path, rewards, allow_pickle=True)
     stated = {"shape": list(rewards.shape), "dtype": "object", "sha256": "0"}
     edit_meta(store, lambda meta: meta["fields"].update(rewards=stated))
-    assert "is no whole NumPy file of plain numbers" in refused(capsys, *bcq(experiment, tmp_path / "run", store))
+    assert "is no whole NumPy file of plain numbers" in assert_refused(capsys, *bcq(experiment, tmp_path / "run", store))
 
 
 @pytest.mark.parametrize("name", ["../../rewards", "../task-00/rewards", "{outside}/rewards"])
@@ -148,7 +148,7 @@ def test_a_meta_leads_to_no_other_file(capsys, experiment, tmp_path, store, name
         fields[name] = fields.pop("rewards") if instead else fields["rewards"]
 
     edit_meta(store, change)
-    assert f"task-01/{META}: fields are not" in refused(capsys, *bcq(experiment, tmp_path / "run", store))
+    assert f"task-01/{META}: fields are not" in assert_refused(capsys, *bcq(experiment, tmp_path / "run", store))
 
 
 # The replay of a collection that goes on.
@@ -181,7 +181,7 @@ def a_link_to_nowhere(path: Path, mark: Path) -> None:
 def test_another_file_in_the_place_of_the_replay_is_refused(capsys, experiment, tmp_path, mark, replace):
     run = shutil.copytree(experiment / "sac/seed-0", tmp_path / "run")
     replace(run / "replay.f32", mark)
-    assert f"{run}/replay.f32: " in refused(capsys, *command("sac", experiment, f"--run={run}", "--ckpt_path=last"))
+    assert f"{run}/replay.f32: " in assert_refused(capsys, *command("sac", experiment, f"--run={run}", "--ckpt_path=last"))
 
 
 # Archives of arrays.

@@ -13,7 +13,7 @@ from mbml_lightning.files.writing import FREE, hash_tensors, replacing
 
 CHECKPOINT_KEY = "mbml"
 """Where Lightning's dictionary holds our record."""
-SCHEMA = 1
+SCHEMA = 2
 PATHS = {"store", "teachers", "checkpoint", "next_state_checkpoint"}
 """Arguments that say where something is; hashes say what it is."""
 BUDGETS = {"capacity", "interactions", "verify"}

@@ -53,7 +53,7 @@ def assert_holds(store: Store, records: list[TaskRecord]) -> None:
             np.testing.assert_array_equal(read.fields[name], array, strict=True)
 
 
-def refused(root: Path, *words: str, **options) -> StoreError:
+def assert_refused(root: Path, *words: str, **options) -> StoreError:
     """Reading fails in one line that holds the words."""
     with pytest.raises(StoreError) as caught:
         read_store(root, **options)
@@ -349,7 +349,7 @@ def test_a_killed_write_is_no_store(tmp_path: Path, name: str, at: int) -> None:
     root = tmp_path / "store"
     kill(root, name, at)
     assert [path.name for path in tmp_path.iterdir() if path.name == ".store.partial"], "it was not killed midway"
-    refused(root, "there is no store")
+    assert_refused(root, "there is no store")
     assert_holds(read_store(write(root)), [record(index) for index in range(K)])
 
 
@@ -357,7 +357,7 @@ def test_a_killed_overwrite_keeps_the_old_store(root: Path) -> None:
     kill(root, "fsync", 10)
     assert_holds(read_store(root), [record(index) for index in range(K)])
     kill(root, "rename", 1)  # the old one is away, the new one not yet there
-    remedy = str(refused(root, "there is no store", "mv ")).partition("mv ")[2].split()
+    remedy = str(assert_refused(root, "there is no store", "mv ")).partition("mv ")[2].split()
     Path(remedy[0]).rename(remedy[1])
     assert_holds(read_store(root), [record(index) for index in range(K)])
 
@@ -374,14 +374,14 @@ def test_leftovers_of_a_killed_write_are_cleaned(tmp_path: Path) -> None:
 
 
 def test_a_missing_store_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "nowhere", "there is no store", "collect it")
-    refused(tmp_path, "task-00: is missing")
+    assert_refused(tmp_path / "nowhere", "nowhere", "there is no store", "collect it")
+    assert_refused(tmp_path, "task-00: is missing")
 
 
 @pytest.mark.parametrize("name", [*(f"{name}.npy" for name in FIELDS), META])
 def test_a_missing_file_is_refused(root: Path, name: str) -> None:
     (root / "task-01" / name).unlink()
-    refused(root, f"task-01/{name}: cannot be read (No such file or directory)")
+    assert_refused(root, f"task-01/{name}: cannot be read (No such file or directory)")
 
 
 @pytest.mark.parametrize("name", ["rewards.npy", META])
@@ -389,7 +389,7 @@ def test_a_folder_in_the_place_of_a_file_is_refused(root: Path, name: str) -> No
     path = root / "task-01" / name
     path.unlink()
     path.mkdir()
-    refused(root, f"task-01/{name}: cannot be read (Is a directory)")
+    assert_refused(root, f"task-01/{name}: cannot be read (Is a directory)")
 
 
 @pytest.mark.parametrize(
@@ -407,24 +407,24 @@ def test_a_folder_in_the_place_of_a_file_is_refused(root: Path, name: str) -> No
 )
 def test_a_broken_or_foreign_meta_is_refused(root: Path, content: bytes, words) -> None:
     (root / "task-01" / META).write_bytes(content)
-    refused(root, f"task-01/{META}", *words)
+    assert_refused(root, f"task-01/{META}", *words)
 
 
 @pytest.mark.parametrize("key", [*SHARED, *OWN])
 def test_a_meta_without_a_key_or_with_another_type_is_refused(root: Path, key: str) -> None:
     edit_meta(root, seal=key != "sha256", **{key: None})
-    refused(root, f"task-01/{META}", {"sha256": "SHA-256"}.get(key, key))
+    assert_refused(root, f"task-01/{META}", {"sha256": "SHA-256"}.get(key, key))
 
 
 def test_a_meta_that_was_edited_is_refused(root: Path) -> None:
     edit_meta(root, seal=False, collector={**COLLECTOR, "seed": 1})
-    refused(root, f"task-01/{META}", "SHA-256: it was damaged or changed", verify=False)
+    assert_refused(root, f"task-01/{META}", "SHA-256: it was damaged or changed", verify=False)
 
 
 def test_infinite_task_parameters_are_refused(root: Path) -> None:
     path = root / "task-01" / META
     path.write_text(path.read_text().replace("1.1", "1e999"))
-    refused(root, f"task-01/{META}", "Out of range float")
+    assert_refused(root, f"task-01/{META}", "Out of range float")
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_infinite_task_parameters_are_refused(root: Path) -> None:
 )
 def test_a_meta_that_states_other_files_is_refused(root: Path, changes: dict) -> None:
     edit_meta(root, **changes)
-    refused(root, f"task-01/{META}", "fields are not those of")
+    assert_refused(root, f"task-01/{META}", "fields are not those of")
 
 
 @pytest.mark.parametrize("key", ["shape", "dtype", "sha256"])
@@ -440,9 +440,9 @@ def test_a_field_that_is_not_as_stated_is_refused(root: Path, key: str) -> None:
     fields = json.loads((root / "task-01" / META).read_text())["fields"]
     fields["actions"][key] = "0"
     edit_meta(root, fields=fields)
-    refused(root, "task-01/actions.npy", f"{key} of actions")
+    assert_refused(root, "task-01/actions.npy", f"{key} of actions")
     edit_meta(root, fields={**fields, "actions": "plain"})
-    refused(root, "task-01/actions.npy", "of actions")
+    assert_refused(root, "task-01/actions.npy", "of actions")
 
 
 def test_verify_leaves_out_the_hashes_only(root: Path) -> None:
@@ -450,23 +450,23 @@ def test_verify_leaves_out_the_hashes_only(root: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1  # the last bit of a finite float's exponent and sign byte
     path.write_bytes(data)
-    refused(root, "task-01/actions.npy", "sha256 of actions")
+    assert_refused(root, "task-01/actions.npy", "sha256 of actions")
     assert np.isfinite(read_store(root, verify=False).tasks[1].fields["actions"]).all()
     path.write_bytes(data[:-1])
-    refused(root, "task-01/actions.npy", "no whole NumPy file", verify=False)
+    assert_refused(root, "task-01/actions.npy", "no whole NumPy file", verify=False)
 
 
 @pytest.mark.parametrize("size", [0, 5, 60, 127, 128, -1])
 def test_a_truncated_field_is_refused(root: Path, size: int) -> None:
     path = root / "task-02" / "rewards.npy"
     path.write_bytes(path.read_bytes()[:size])
-    refused(root, "task-02/rewards.npy", "no whole NumPy file", verify=False)
+    assert_refused(root, "task-02/rewards.npy", "no whole NumPy file", verify=False)
 
 
 def test_a_field_that_grew_is_refused(root: Path) -> None:
     with open(root / "task-02" / "rewards.npy", "ab") as file:
         file.write(b"\0")
-    refused(root, "task-02/rewards.npy", "sha256 of rewards")
+    assert_refused(root, "task-02/rewards.npy", "sha256 of rewards")
 
 
 def save(path: Path, array: np.ndarray, version: tuple[int, int] = (1, 0)) -> None:
@@ -493,7 +493,7 @@ def test_a_field_of_another_kind_is_refused(root: Path, array: np.ndarray, words
     fields["rewards"] = {"shape": list(array.shape), "dtype": str(array.dtype)}  # even where the meta agrees
     edit_meta(root, fields=fields)
     save(root / "task-01" / "rewards.npy", array)
-    refused(root, "task-01/rewards.npy", *words, verify=False)
+    assert_refused(root, "task-01/rewards.npy", *words, verify=False)
 
 
 def test_values_are_checked_beyond_the_first_rows(tmp_path: Path) -> None:
@@ -502,23 +502,23 @@ def test_values_are_checked_beyond_the_first_rows(tmp_path: Path) -> None:
     array = record(0, count).fields["actions"].copy()
     array[-1, 1] = np.nan
     save(root / "task-00" / "actions.npy", array)
-    refused(root, "task-00/actions.npy", f"row {count - 1}", verify=False)
+    assert_refused(root, "task-00/actions.npy", f"row {count - 1}", verify=False)
 
 
 def test_truth_values_are_zero_or_one(root: Path) -> None:
     save(root / "task-01" / "truncations.npy", np.full(N, 2, np.uint8).view(np.bool_))
-    refused(root, "task-01/truncations.npy", "row 0", verify=False)
+    assert_refused(root, "task-01/truncations.npy", "row 0", verify=False)
 
 
 def test_other_array_files_are_refused(root: Path) -> None:
     path = root / "task-01" / "rewards.npy"
     with open(path, "wb") as file:
         np.savez(file, rewards=np.zeros(N, np.float32))
-    refused(root, "task-01/rewards.npy", "no whole NumPy file", verify=False)
+    assert_refused(root, "task-01/rewards.npy", "no whole NumPy file", verify=False)
     path.write_bytes(
         b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 8)}"
     )
-    refused(root, "task-01/rewards.npy", "no whole NumPy file", verify=False)
+    assert_refused(root, "task-01/rewards.npy", "no whole NumPy file", verify=False)
 
 
 @pytest.mark.parametrize(
@@ -530,27 +530,27 @@ def test_other_array_files_are_refused(root: Path) -> None:
     ],
 )
 def test_another_store_than_asked_for_is_refused(root: Path, asked: dict, words) -> None:
-    refused(root, *words, **asked)
+    assert_refused(root, *words, **asked)
 
 
 def test_a_missing_task_is_refused(root: Path) -> None:
     shutil.move(root / "task-01", root.parent / "away")
-    refused(root, "task-01: is missing")
+    assert_refused(root, "task-01: is missing")
     shutil.move(root.parent / "away", root / "task-01")
     shutil.rmtree(root / "task-02")  # the last one: the folders themselves show no gap
-    refused(root, f"task-00/{META}", "task_count is 3, not 2")
+    assert_refused(root, f"task-00/{META}", "task_count is 3, not 2")
 
 
 @pytest.mark.parametrize("name", ["task-03", "task-1", "task-05", "task-01-copy"])
 def test_a_task_too_many_is_refused(root: Path, name: str) -> None:
     shutil.copytree(root / "task-01", root / name)
-    refused(root, "task-0")
+    assert_refused(root, "task-0")
 
 
 def test_a_task_in_the_place_of_another_is_refused(root: Path) -> None:
     shutil.rmtree(root / "task-02")
     shutil.copytree(root / "task-01", root / "task-02")
-    refused(root, f"task-02/{META}", "task_index is 1, not 2")
+    assert_refused(root, f"task-02/{META}", "task_index is 1, not 2")
 
 
 @pytest.mark.parametrize(
@@ -560,14 +560,14 @@ def test_a_task_of_another_store_is_refused(root: Path, other: dict) -> None:
     foreign = write(root.with_name("other"), **other)
     shutil.rmtree(root / "task-01")
     shutil.copytree(foreign / "task-01", root / "task-01")
-    refused(root, f"task-01/{META}", *other, "as in these 3 folders")
+    assert_refused(root, f"task-01/{META}", *other, "as in these 3 folders")
 
 
 def test_differing_counts_are_refused(root: Path) -> None:
     foreign = write(root.with_name("other"), [record(index, N - 1) for index in range(K)])
     shutil.rmtree(root / "task-01")
     shutil.copytree(foreign / "task-01", root / "task-01")
-    refused(root, "task-01/observations.npy", "(39, 5)", "N=40", "tasks must agree")
+    assert_refused(root, "task-01/observations.npy", "(39, 5)", "N=40", "tasks must agree")
 
 
 @pytest.fixture(scope="module")
