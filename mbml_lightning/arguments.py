@@ -18,17 +18,24 @@ def _number(value: Any) -> Any:
     return value
 
 
-Number = BeforeValidator(_number)
+class _NumberOnly(BeforeValidator):
+    """A validator that ``--help`` shows in one word."""
 
-PositiveInt = Annotated[int, Number, Ge(1), Le(10**9)]
+    def __repr__(self) -> str:
+        return "number"
+
+
+Number = _NumberOnly(_number)
+
+PositiveInt = Annotated[int, Ge(1), Le(10**9), Number]
 """At least 1; nothing is counted beyond a billion."""
-NonNegativeInt = Annotated[int, Number, Ge(0), Le(10**9)]
+NonNegativeInt = Annotated[int, Ge(0), Le(10**9), Number]
 """At least 0."""
-Seed = Annotated[int, Number, Ge(0), Le(2**32 - 1)]
+Seed = Annotated[int, Ge(0), Le(2**32 - 1), Number]
 """What NumPy, PyTorch and Lightning take as a seed."""
-PositiveFloat = Annotated[float, Number, Gt(0), Lt(math.inf)]
+PositiveFloat = Annotated[float, Gt(0), Lt(math.inf), Number]
 """Above 0 and finite."""
-NonNegativeFloat = Annotated[float, Number, Ge(0), Lt(math.inf)]
+NonNegativeFloat = Annotated[float, Ge(0), Lt(math.inf), Number]
 """At least 0 and finite."""
-UnitInterval = Annotated[float, Number, Ge(0), Le(1)]
+UnitInterval = Annotated[float, Ge(0), Le(1), Number]
 """From 0 to 1."""

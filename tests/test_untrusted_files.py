@@ -134,7 +134,9 @@ def test_a_field_of_objects_is_refused(capsys, experiment, tmp_path, mark, store
     np.save(path, rewards, allow_pickle=True)
     stated = {"shape": list(rewards.shape), "dtype": "object", "sha256": "0"}
     edit_meta(store, lambda meta: meta["fields"].update(rewards=stated))
-    assert "is no whole NumPy file of plain numbers" in assert_refused(capsys, *bcq(experiment, tmp_path / "run", store))
+    assert "is no whole NumPy file of plain numbers" in assert_refused(
+        capsys, *bcq(experiment, tmp_path / "run", store)
+    )
 
 
 @pytest.mark.parametrize("name", ["../../rewards", "../task-00/rewards", "{outside}/rewards"])
@@ -181,7 +183,9 @@ def a_link_to_nowhere(path: Path, mark: Path) -> None:
 def test_another_file_in_the_place_of_the_replay_is_refused(capsys, experiment, tmp_path, mark, replace):
     run = shutil.copytree(experiment / "sac/seed-0", tmp_path / "run")
     replace(run / "replay.f32", mark)
-    assert f"{run}/replay.f32: " in assert_refused(capsys, *command("sac", experiment, f"--run={run}", "--ckpt_path=last"))
+    assert f"{run}/replay.f32: " in assert_refused(
+        capsys, *command("sac", experiment, f"--run={run}", "--ckpt_path=last")
+    )
 
 
 # Archives of arrays.
