@@ -1,5 +1,7 @@
 """Phase 2, plainly."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,7 +9,6 @@ from torch.optim import Adam
 
 from benchmarks.references.networks import Losses, Stacks, descend, unstack
 from mbml_lightning.algorithms import MBML
-from mbml_lightning.algorithms.bcq import BCQNetworks
 from mbml_lightning.data.relabelling import EnsembleRelabeller
 from mbml_lightning.objectives.triplet import RelabelledTriplet
 from mbml_lightning.types import TaskBatch, Transitions
@@ -26,8 +27,8 @@ class MBMLReference:
         assert isinstance(relabeller, EnsembleRelabeller) and isinstance(triplet, RelabelledTriplet)
         members, self.threshold, self.margin = unstack(relabeller.ensemble), relabeller.threshold, triplet.margin
         self.ensembles = [members[i::k] for i in range(k)]
-        bcq: BCQNetworks = getattr(teachers.q, "__self__")  # noqa: B009 (what `first_q` is a method of)
-        stacks = (bcq.q.mlp, teachers.generator.mlp, teachers.perturbation.mlp)
+        assert isinstance(teachers.q, partial), "the first critic of both"
+        stacks = (teachers.q.func.mlp, teachers.generator.mlp, teachers.perturbation.mlp)
         self.teachers = list(zip(*(unstack(mlp)[:k] for mlp in stacks), strict=True))
 
     def update(self, batch: TaskBatch) -> Losses:

@@ -37,7 +37,7 @@ class SACTask:
         self, ours: SAC, actor: nn.Sequential, q: tuple[nn.Sequential, ...], q_target: tuple[nn.Sequential, ...]
     ):
         self.actor, self.q, self.q_target = actor, q, q_target
-        self.discount, self.tau, self.target_entropy = ours.discount, ours.tau, -ours.family.action_dim
+        self.discount, self.tau, self.target_entropy = ours.discount, ours.tau, -ours.distribution.action_dim
         self.log_alpha = torch.zeros(1, device=ours.device, requires_grad=True)
         self.q_adams = [Adam(net.parameters(), ours.lr) for net in q]
         self.actor_adam, self.alpha_adam = Adam(actor.parameters(), ours.lr), Adam([self.log_alpha], ours.lr)

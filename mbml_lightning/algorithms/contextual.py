@@ -72,7 +72,7 @@ class ContextualAlgorithm(Algorithm):
         if self.standardise_context:
             self.encoder.standardise(self.rows.unpack(self.rows.packed))
         if self.relabeller is not None:
-            for name, checkpoint in self.relabeller.prepare(self.rows, self.family.name).items():
+            for name, checkpoint in self.relabeller.prepare(self.rows, self.distribution.name).items():
                 self.learned_from(name, checkpoint)
 
     def relabel(self, batch: TaskBatch) -> Relabelled | None:

@@ -1,6 +1,7 @@
 """Phase 2: distillation of K teachers into one policy that infers its task (Algorithm 4)."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -80,7 +81,7 @@ class MBML(ContextualAlgorithm):
     def on_fit_start(self) -> None:
         """Load the teachers; Lightning calls this before the first update, and not when it only validates."""
         checkpoint = Checkpoint.read(self.teacher_checkpoint)
-        self.teachers = load_teachers(checkpoint, self.family.name, self.rows)
+        self.teachers = load_teachers(checkpoint, self.distribution.name, self.rows)
         self.learned_from("teachers", checkpoint)
         super().on_fit_start()
 
@@ -130,4 +131,4 @@ def load_teachers(checkpoint: Checkpoint, distribution: str, rows: Rows) -> Teac
         raise CheckpointError(f"{found}, {asked} are asked: set model.num_tasks")
     bcq.load_state_dict(checkpoint.state_dict)
     nets = bcq.networks.requires_grad_(False).to(rows.packed.device)
-    return Teachers(nets.first_q, nets.generator, nets.perturbation)
+    return Teachers(partial(nets.q, member=0), nets.generator, nets.perturbation)

@@ -53,4 +53,4 @@ class MultiTaskBC(ContextualAlgorithm):
 
     def policy(self) -> GaussianPolicy:
         """The policy that acts with the actor's mean."""
-        return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)
+        return GaussianPolicy(self.actor, self.distribution.action_dim, deterministic=True)

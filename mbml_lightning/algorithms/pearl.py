@@ -53,7 +53,7 @@ class PEARL(ContextualAlgorithm):
         self.lr, self.batch_size, self.discount, self.tau = lr, batch_size, discount, tau
         self.reward_scale, self.regularisation = reward_scale, regularisation
         self.q = QFunction(*self.dims, hidden, z_dim, members=(2,))
-        self.v = StateValue(self.family.observation_dim, hidden, z_dim)
+        self.v = StateValue(self.distribution.observation_dim, hidden, z_dim)
         self.actor = GaussianActor(*self.dims, hidden, z_dim)
         self.v_target = copy.deepcopy(self.v).requires_grad_(False)
 
@@ -91,4 +91,4 @@ class PEARL(ContextualAlgorithm):
 
     def policy(self) -> GaussianPolicy:
         """The policy that acts with the actor's mean."""
-        return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)
+        return GaussianPolicy(self.actor, self.distribution.action_dim, deterministic=True)

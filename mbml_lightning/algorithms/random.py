@@ -30,4 +30,4 @@ class Random(Algorithm):
 
     def policy(self) -> UniformPolicy:
         """The policy that draws actions uniformly from their box."""
-        return UniformPolicy(self.family.action_dim)
+        return UniformPolicy(self.distribution.action_dim)

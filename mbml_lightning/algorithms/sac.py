@@ -63,7 +63,7 @@ class SAC(PerTask):
         super().__init__(distribution, num_tasks, updates_per_block, seed, split)
         self.save_hyperparameters()
         self.batch_size, self.lr, self.discount, self.tau, self.warmup = batch_size, lr, discount, tau, warmup
-        dims, k = (self.family.observation_dim, self.family.action_dim), self.num_tasks
+        dims, k = (self.distribution.observation_dim, self.distribution.action_dim), self.num_tasks
         self.actor = GaussianActor(*dims, actor_hidden, members=(k,))
         self.q = QFunction(*dims, critic_hidden, members=(2, k))
         self.q_target = copy.deepcopy(self.q) if copy_targets else QFunction(*dims, critic_hidden, members=(2, k))
@@ -84,7 +84,7 @@ class SAC(PerTask):
         losses["actor_loss"] = loss.actor_loss(self.q(t.observations, a), log_prob, alpha)
         self.step(actor, losses["actor_loss"])
         losses["temperature_loss"] = loss.temperature_loss(
-            self.log_alpha, log_prob.detach(), -float(self.family.action_dim)
+            self.log_alpha, log_prob.detach(), -float(self.distribution.action_dim)
         )
         self.step(temperature, losses["temperature_loss"])
         move_towards(self.q_target, self.q, self.tau)
@@ -104,7 +104,7 @@ class SAC(PerTask):
 
     def policy(self) -> GaussianPolicy:
         """The policies of all tasks, each acting with its own actor's mean."""
-        return GaussianPolicy(self.actor, self.family.action_dim, deterministic=True)
+        return GaussianPolicy(self.actor, self.distribution.action_dim, deterministic=True)
 
     def identity(self) -> dict[str, str]:
         """Names of method, distribution and task split, by which a checkpoint is recognised."""
@@ -140,7 +140,7 @@ class SAC(PerTask):
 
     def behaviour(self) -> GaussianPolicy:
         """The policies that collect: they sample from the actors."""
-        return GaussianPolicy(self.actor, self.family.action_dim)
+        return GaussianPolicy(self.actor, self.distribution.action_dim)
 
     def on_fit_end(self) -> None:
         """Write the store once all steps are taken; Lightning calls this when training ends, also early."""

@@ -56,8 +56,8 @@ class TransitionEnsemble(PerTask):
         self.threshold = threshold
         self.lr, self.minibatches = lr, members if independent_minibatches else 1
         self.batch_size = batch_size * self.minibatches
-        inputs = self.family.observation_dim + self.family.action_dim
-        outputs = 1 if target == "rewards" else self.family.observation_dim
+        inputs = self.distribution.observation_dim + self.distribution.action_dim
+        outputs = 1 if target == "rewards" else self.distribution.observation_dim
         self.ensemble = MLP([inputs, *hidden, outputs], members=(members, self.num_tasks))
 
     def configure_optimizers(self) -> Adam:
@@ -84,7 +84,7 @@ class TransitionEnsemble(PerTask):
         self.probe: tuple[Transitions, Tensor] | None = None
         if self.target == "rewards" and self.num_tasks > 1:
             try:
-                self.probe = truly_relabelled(self.rows, self.family.name, self.num_tasks)
+                self.probe = truly_relabelled(self.rows, self.distribution.name, self.num_tasks)
             except RelabellingError as error:
                 logging.getLogger(__name__).info("errors of relabelling are not measured: %s", error)
 

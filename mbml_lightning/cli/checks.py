@@ -6,7 +6,8 @@ from pkgutil import resolve_name
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
 
-from mbml_lightning.envs import TaskDistribution, distribution
+from mbml_lightning import envs
+from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import ConfigurationError
 
 Values = Mapping[str, Any]
@@ -93,12 +94,12 @@ def check_agreement(config: Values, trains: bool) -> None:
         ConfigurationError: Two arguments do not fit each other.
     """
     try:
-        family = distribution(config["task"]["distribution"])
+        distribution = envs.distribution(config["task"]["distribution"])
     except ValueError as error:
         raise ConfigurationError(f"task.distribution: {error}") from None
     model, data = (config[section].get("init_args") or {} for section in ("model", "data"))
-    check_tasks(config["task"]["distribution"], family, model, data)
-    check_evaluation(family, config["evaluation"])
+    check_tasks(config["task"]["distribution"], distribution, model, data)
+    check_evaluation(distribution, config["evaluation"])
     trainer = config["trainer"]
     check_range("seed_everything", config["seed_everything"], 0, 2**32 - 1)
     for name in ("devices", "num_nodes"):
@@ -118,12 +119,12 @@ def check_range(path: str, value: Any, low: int, high: int) -> None:
         refuse(path, value, f"at least {low}" if value < low else f"at most {high:,}")
 
 
-def check_tasks(name: str, family: TaskDistribution, model: Values, data: Values) -> None:
+def check_tasks(name: str, distribution: TaskDistribution, model: Values, data: Values) -> None:
     """Refuse a method and data of other tasks than the task file's, of each other's, or of tasks that there are not."""
     split, given = model.get("split", "train"), model.get("num_tasks")
-    if split not in family.splits:
-        refuse("model.split", split, f"among {', '.join(family.splits)}")
-    if given is not None and given > (count := len(family.splits[split])):
+    if split not in distribution.splits:
+        refuse("model.split", split, f"among {', '.join(distribution.splits)}")
+    if given is not None and given > (count := len(distribution.splits[split])):
         refuse("model.num_tasks", given, f"at most {count}, the {split} tasks of {name}")
     for argument, expected in {"distribution": name, "split": split, "num_tasks": given}.items():
         for section, values in {"model": model, "data": data}.items():
@@ -131,11 +132,11 @@ def check_tasks(name: str, family: TaskDistribution, model: Values, data: Values
                 refuse(f"{section}.{argument}", value, f"{'null' if expected is None else expected}, as elsewhere")
 
 
-def check_evaluation(family: TaskDistribution, evaluation: Values) -> None:
+def check_evaluation(distribution: TaskDistribution, evaluation: Values) -> None:
     """Refuse an evaluation on a split that does not exist, or of no counted episode."""
     for split in evaluation["splits"]:
-        if split not in family.splits:
-            refuse("evaluation.splits", split, f"among {', '.join(family.splits)}")
+        if split not in distribution.splits:
+            refuse("evaluation.splits", split, f"among {', '.join(distribution.splits)}")
     if evaluation["uncounted"] >= evaluation["episodes"]:
         refuse("evaluation.uncounted", evaluation["uncounted"], f"below evaluation.episodes, {evaluation['episodes']}")
 

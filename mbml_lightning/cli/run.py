@@ -31,7 +31,7 @@ from mbml_lightning.training.precision import use_fastest_float32
 from mbml_lightning.training.progress import Progress
 from mbml_lightning.training.sensitivity import RewardSensitivity
 from mbml_lightning.training.stopping import STOP, GracefulStop
-from mbml_lightning.training.strategy import Ranks
+from mbml_lightning.training.strategy import UnwrappedDDP
 
 MADE = {
     "task": TaskSpec,
@@ -105,7 +105,7 @@ class CLI(LightningCLI):
 
         Lightning calls this before `validate`, when nothing has been set up yet.
         """
-        if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, Ranks):
+        if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, UnwrappedDDP):
             raise ConfigurationError("trainer.strategy: several ranks need `--trainer conf/trainer/ddp.yaml`")
         self._check_checkpoint()
         text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)

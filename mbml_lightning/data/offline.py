@@ -35,8 +35,9 @@ class OfflineDataModule(L.LightningDataModule):
         verify: bool = True,
     ) -> None:
         super().__init__()
-        self.store, self.distribution, self.num_tasks = store, distribution, num_tasks
-        self.split, self.verify = split, verify
+        self.store, self.split, self.verify = store, split, verify
+        self.distribution = envs.distribution(distribution)
+        self.num_tasks = len(self.distribution.tasks(split)[:num_tasks])
         self.digest: str | None = None
 
     def setup(self, stage: str) -> None:
@@ -46,37 +47,34 @@ class OfflineDataModule(L.LightningDataModule):
             StoreError: If the store is damaged or does not fit.
         """
         if stage == "fit":
-            self.stored = self.read(envs.distribution(self.distribution))
+            self.stored = self.read()
             self.digest = self.stored.digest
 
     @cached_property
     def rows(self) -> Rows:
         """Transitions of the tasks that this rank learns, on the device that trains."""
-        tasks, family = self.stored.tasks, envs.distribution(self.distribution)
-        learned = range(len(family.tasks(self.split)[: self.num_tasks]))
+        tasks, distribution, learned = self.stored.tasks, self.distribution, range(self.num_tasks)
         if self.trainer:
             learned = cast(Plan, self.trainer.lightning_module.plan).share.tasks
         packed = pack([dict(tasks[k].fields) for k in learned])
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        outcome_dim = family.unobserved_outcomes if "outcomes" in tasks[0].fields else 0
-        dims = family.observation_dim, family.action_dim
+        outcome_dim = distribution.unobserved_outcomes if "outcomes" in tasks[0].fields else 0
+        dims = distribution.observation_dim, distribution.action_dim
         return Rows(packed.to(device), *dims, self.stored.meta["count"], outcome_dim, self.stored.digest)
 
-    def read(self, family: envs.TaskDistribution) -> Store:
+    def read(self) -> Store:
         """Read the store and check that it fits the distribution, the split and the number of tasks.
 
         Raises:
             StoreError: If it does not.
         """
-        s, a, o = family.observation_dim, family.action_dim, family.unobserved_outcomes
-        store = read_store(
-            Path(self.store), distribution=family.name, observation_dim=s, action_dim=a, verify=self.verify
-        )
+        of = self.distribution
+        s, a, o = of.observation_dim, of.action_dim, of.unobserved_outcomes
+        store = read_store(Path(self.store), distribution=of.name, observation_dim=s, action_dim=a, verify=self.verify)
         if store.meta["split"] != self.split:
             raise StoreError(f"{self.store}: holds {store.meta['split']} tasks, {self.split} is asked: set data.store")
-        expected = len(family.tasks(self.split)[: self.num_tasks])
-        if len(store.tasks) < expected:
-            raise StoreError(f"{self.store}: holds {len(store.tasks)} tasks, {expected} are asked: set data.num_tasks")
+        if (held := len(store.tasks)) < self.num_tasks:
+            raise StoreError(f"{self.store}: holds {held} tasks, {self.num_tasks} are asked: set data.num_tasks")
         if "outcomes" in store.tasks[0].fields and (kept := store.tasks[0].fields["outcomes"].shape[1]) != o:
             raise StoreError(f"{self.store}: holds {kept} outcomes a step, {o} are asked: collect it again")
         return store

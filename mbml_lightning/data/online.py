@@ -67,8 +67,8 @@ class OnlineDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.store, self.interactions, self.capacity, self.seed = store, interactions, capacity, seed
-        self.family = envs.distribution(distribution)
-        self.split, self.tasks = split, self.family.tasks(split)[:num_tasks]
+        self.distribution = envs.distribution(distribution)
+        self.split, self.tasks = split, self.distribution.tasks(split)[:num_tasks]
         self.digest: str | None = None
         self.collects = False  # validation acts without a replay
         self.replay = ReplayFile(Path(store).with_name("replay.f32"))
@@ -86,9 +86,9 @@ class OnlineDataModule(L.LightningDataModule):
             raise StoreError(f"data.interactions is {self.interactions}, but only {self.capacity} steps are collected")
         self.own = ranks.own_tasks(len(self.tasks))
         k, tasks = len(self.own), self.tasks[self.own.start : self.own.stop]
-        self.env = envs.make_vec_env(self.family.name, tasks, autoreset_mode=AutoresetMode.DISABLED)
-        family = self.family
-        self.rows = Rows.empty(k, self.capacity, family.observation_dim, family.action_dim, family.unobserved_outcomes)
+        self.env = envs.make_vec_env(self.distribution.name, tasks, autoreset_mode=AutoresetMode.DISABLED)
+        of = self.distribution
+        self.rows = Rows.empty(k, self.capacity, of.observation_dim, of.action_dim, of.unobserved_outcomes)
         if self.trainer:
             self.rows.packed = self.rows.packed.to(self.trainer.strategy.root_device)
         self.truncations = torch.zeros(k, self.capacity, dtype=torch.bool)
@@ -147,12 +147,12 @@ class OnlineDataModule(L.LightningDataModule):
             return
         steps = self.replay.steps(self.interactions, len(self.tasks), self.rows.packed.shape[-1] + 1)
         records = [task_record(k, task, self._fields(steps[:, k])) for k, task in enumerate(self.tasks)]
-        family = self.family
+        distribution = self.distribution
         write_store(
             folder,
             records,
-            env_id=family.env_id,
-            distribution=family.name,
+            env_id=distribution.env_id,
+            distribution=distribution.name,
             split=self.split,
             collector=collector,
             overwrite=True,

@@ -36,7 +36,7 @@ class Relabelled(NamedTuple):
 class Relabeller(ABC):
     """Base of all ways to give transitions of one task the rewards, or next states, of another."""
 
-    def prepare(self, rows: Rows, distribution: str) -> dict[str, Checkpoint]:
+    def prepare(self, rows: Rows, name: str) -> dict[str, Checkpoint]:
         """Load what relabelling needs for this distribution, to the device of ``rows``, once before training.
 
         Returns:
@@ -111,21 +111,21 @@ class EnsembleRelabeller(Relabeller):
         self.members = members
         self.next_state_checkpoint, self.next_state_threshold = next_state_checkpoint, next_state_threshold
 
-    def prepare(self, rows: Rows, distribution: str) -> dict[str, Checkpoint]:
+    def prepare(self, rows: Rows, name: str) -> dict[str, Checkpoint]:
         """Load the ensembles and, if asked, relabel all rewards.
 
         Raises:
             CheckpointError: If a checkpoint holds no such ensemble of this distribution's tasks and dimensions.
         """
         read = {"rewards": Checkpoint.read(self.checkpoint)}
-        self.ensemble = load_ensemble(read["rewards"], "rewards", rows, distribution, self.members)
+        self.ensemble = load_ensemble(read["rewards"], "rewards", rows, name, self.members)
         if self.next_state_threshold is not None and self.next_state_checkpoint is not None:
             target = "next_observations"
             read[target] = Checkpoint.read(self.next_state_checkpoint)
-            self.dynamics = load_ensemble(read[target], target, rows, distribution, self.members)
+            self.dynamics = load_ensemble(read[target], target, rows, name, self.members)
         if self.precompute:
             t = rows.unpack(rows.packed[:, : rows.count])
-            self._table, self._trusted = self._predict(self.ensemble, self.threshold, t)
+            self._table, self._kept = self._predict(self.ensemble, self.threshold, t)
         return read
 
     @torch.no_grad()
@@ -141,13 +141,13 @@ class EnsembleRelabeller(Relabeller):
         """Relabel contexts by every task's ensembles."""
         if self.precompute:
             every = index.expand(len(index), -1, -1)
-            rewards, kept = self._table.gather(-2, every.unsqueeze(-1)), self._trusted.gather(-1, every)
+            rewards, kept = self._table.gather(-2, every.unsqueeze(-1)), self._kept.gather(-1, every)
         else:
             rewards, kept = self._predict(self.ensemble, self.threshold, contexts)
         next_s = None
         if self.next_state_threshold is not None:
-            next_s, known = self._predict(self.dynamics, self.next_state_threshold, contexts)
-            kept = kept & known
+            next_s, also = self._predict(self.dynamics, self.next_state_threshold, contexts)
+            kept = kept & also
         return with_truth(Relabelled(rewards.squeeze(-1), kept, next_s), contexts)
 
 
@@ -176,20 +176,21 @@ def load_ensemble(
 class OracleRelabeller(Relabeller):
     """Relabelling by the true reward functions: what perfect ensembles would give."""
 
-    def prepare(self, rows: Rows, distribution: str) -> dict[str, Checkpoint]:
+    def prepare(self, rows: Rows, name: str) -> dict[str, Checkpoint]:
         """Compute the rewards of all stored transitions under every training task.
 
         Raises:
             RelabellingError: The data do not tell them.
         """
-        family = envs.distribution(distribution)
-        tasks = family.tasks("train")[: len(rows.packed)]
+        distribution = envs.distribution(name)
+        tasks = distribution.tasks("train")[: len(rows.packed)]
         self._table = torch.empty(len(tasks), len(tasks), rows.count, device=rows.packed.device)
         for j, packed in enumerate(rows.packed[:, : rows.count].cpu()):
             t = rows.unpack(packed)
-            outcomes = packed[:, -rows.outcome_dim :].double().numpy() if rows.outcome_dim else _observed(family, t)
+            measured = packed[:, -rows.outcome_dim :].double().numpy() if rows.outcome_dim else None
+            outcomes = _observed(distribution, t) if measured is None else measured
             actions = t.actions.double().numpy()
-            rewards = family.reward(tasks.reshape(len(tasks), 1, *tasks.shape[1:]), actions, outcomes)
+            rewards = distribution.reward(tasks.reshape(len(tasks), 1, *tasks.shape[1:]), actions, outcomes)
             self._table[:, j] = torch.as_tensor(rewards)
         return {}
 
@@ -199,14 +200,14 @@ class OracleRelabeller(Relabeller):
         return with_truth(Relabelled(rewards, torch.ones_like(rewards, dtype=torch.bool)), contexts)
 
 
-def _observed(family: TaskDistribution, t: Transitions) -> np.ndarray:
+def _observed(distribution: TaskDistribution, t: Transitions) -> np.ndarray:
     """Outcomes of transitions, on which rewards depend, read off their states."""
-    if family.unobserved_outcomes:
+    if distribution.unobserved_outcomes:
         raise RelabellingError(
-            f"{family.name}: true rewards need outcomes that this store does not hold: collect it again"
+            f"{distribution.name}: true rewards need outcomes that this store does not hold: collect it again"
         )
     try:
-        return family.observed_outcomes(*(s.double().numpy() for s in (t.observations, t.next_observations)))
+        return distribution.observed_outcomes(*(s.double().numpy() for s in (t.observations, t.next_observations)))
     except ValueError as error:
         raise RelabellingError(f"{error}: use EnsembleRelabeller") from None
 

@@ -87,7 +87,7 @@ PRIOR = Start()
 def adapt(
     policy: Policy,
     encoder: TaskEncoder | None,
-    family: TaskDistribution,
+    distribution: TaskDistribution,
     seeds: EpisodeSeeds,
     episodes: int = 5,
     max_context: int | None = None,
@@ -98,22 +98,22 @@ def adapt(
     Args:
         policy: How to act.
         encoder: Infers the task; None for a policy that needs no z.
-        family: The task distribution.
+        distribution: The task distribution.
         seeds: Which tasks and trials, their random numbers, and the device of the networks.
         episodes: Episodes of a trial.
         max_context: Number of latest transitions that the posterior is inferred from, None for all.
         start: What the trials begin with.
 
     Example:
-        >>> from mbml_lightning.envs import distribution
+        >>> from mbml_lightning import envs
         >>> from mbml_lightning.evaluation.adaptation import adapt
         >>> from mbml_lightning.policies.gaussian import UniformPolicy
         >>> from mbml_lightning.seeds import EpisodeSeeds
-        >>> family, seeds = distribution("PointGoal"), EpisodeSeeds(0, "test", range(4), range(2))
-        >>> adapt(UniformPolicy(family.action_dim), None, family, seeds, episodes=3).returns.shape
+        >>> distribution, seeds = envs.distribution("PointGoal"), EpisodeSeeds(0, "test", range(4), range(2))
+        >>> adapt(UniformPolicy(distribution.action_dim), None, distribution, seeds, episodes=3).returns.shape
         (4, 2, 3)
     """
-    env, acted = make_copies(family, seeds), []
+    env, acted = make_copies(distribution, seeds), []
     belief = None if encoder is None else Belief(encoder, max_context, start.context)
     for e in range(episodes):
         z = belief.sample(seeds.normal("z", e, belief.encoder.z_dim)) if belief else None
@@ -123,7 +123,7 @@ def adapt(
             belief.observe(acted[-1])
     env.close()
     returns = torch.stack([(x.transitions.rewards * x.alive).sum(-1) for x in acted], -1)  # (K, B, E)
-    paths = [first_trial(episode, family.horizon) for episode in acted]
+    paths = [first_trial(episode, distribution.horizon) for episode in acted]
     return Adaptation(returns.double().cpu().numpy(), np.stack(paths, 1))
 
 

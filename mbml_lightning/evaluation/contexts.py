@@ -44,12 +44,12 @@ class ContextProtocol(ABC):
 
     @abstractmethod
     def begin(
-        self, family: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
+        self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
     ) -> Start:
         """Prepare what the trials of ``seeds`` begin with.
 
         Args:
-            family: The task distribution.
+            distribution: The task distribution.
             seeds: Which tasks and trials, their random numbers, and the device of the networks.
             collectors: By split the actors that `actors` asks for, one network with a member for each task.
             episodes: How many episodes to collect before a trial, if any.
@@ -63,7 +63,7 @@ class PriorOnline(ContextProtocol):
     sentence = "only its own episodes, the first one acted from the prior; the paper's protocol."
 
     def begin(
-        self, family: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
+        self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
     ) -> Start:
         """Begin with nothing."""
         return PRIOR
@@ -83,12 +83,12 @@ class OfflineOwn(ContextProtocol):
         return dict(tasks)
 
     def begin(
-        self, family: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
+        self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
     ) -> Start:
         """Let task i's actor collect in all trials of task i."""
         members = torch.tensor(seeds.tasks).unsqueeze(1).expand(-1, len(seeds.trials))
         return Start(
-            context=collect(collector(collectors[seeds.split], members, seeds.device), family, seeds, episodes)
+            context=collect(collector(collectors[seeds.split], members, seeds.device), distribution, seeds, episodes)
         )
 
 
@@ -106,12 +106,12 @@ class OfflineOther(ContextProtocol):
         return {"train": max(2, tasks.get("train", 0))} if tasks else {}
 
     def begin(
-        self, family: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
+        self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
     ) -> Start:
         """Let another task's actor collect in each trial."""
         stack = collectors["train"]
         members = other_members(seeds, stack.members[0])
-        return Start(context=collect(collector(stack, members, seeds.device), family, seeds, episodes))
+        return Start(context=collect(collector(stack, members, seeds.device), distribution, seeds, episodes))
 
 
 class RandomFirst(ContextProtocol):
@@ -121,10 +121,10 @@ class RandomFirst(ContextProtocol):
     sentence = "only its own episodes, the first one acted uniformly at random."
 
     def begin(
-        self, family: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
+        self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
     ) -> Start:
         """Begin with a first episode of uniformly random actions."""
-        return Start(first=UniformPolicy(family.action_dim))
+        return Start(first=UniformPolicy(distribution.action_dim))
 
 
 PAPER = PriorOnline()

@@ -29,7 +29,7 @@ class Episode(NamedTuple):
 @torch.no_grad()
 def collect(
     policy: Policy,
-    family: TaskDistribution,
+    distribution: TaskDistribution,
     seeds: EpisodeSeeds,
     episodes: int = 1,
     z: Float[Tensor, "K B Z"] | None = None,
@@ -39,32 +39,32 @@ def collect(
 
     Args:
         policy: How to act.
-        family: The task distribution.
+        distribution: The task distribution.
         seeds: Which tasks and trials, and their random numbers.
         episodes: How many, one after the other.
         z: Task identities for a policy that needs them, the same in all episodes.
         purpose: Sets the random numbers apart from those of episodes that are collected for something else.
 
     Example:
-        >>> from mbml_lightning.envs import distribution
+        >>> from mbml_lightning import envs
         >>> from mbml_lightning.evaluation.rollouts import collect
         >>> from mbml_lightning.policies.gaussian import UniformPolicy
         >>> from mbml_lightning.seeds import EpisodeSeeds
-        >>> family, seeds = distribution("PointGoal"), EpisodeSeeds(0, "train", range(5), range(3))
-        >>> (episode,) = collect(UniformPolicy(family.action_dim), family, seeds)
+        >>> distribution, seeds = envs.distribution("PointGoal"), EpisodeSeeds(0, "train", range(5), range(3))
+        >>> (episode,) = collect(UniformPolicy(distribution.action_dim), distribution, seeds)
         >>> episode.transitions.rewards.shape  # 5 tasks, 3 trials each, 20 steps
         torch.Size([5, 3, 20])
     """
-    env = make_copies(family, seeds)
+    env = make_copies(distribution, seeds)
     acted = [act_episode(env, policy, z, seeds, episode, purpose) for episode in range(episodes)]
     env.close()
     return acted
 
 
-def make_copies(family: TaskDistribution, seeds: EpisodeSeeds) -> TaskVectorEnv:
+def make_copies(distribution: TaskDistribution, seeds: EpisodeSeeds) -> TaskVectorEnv:
     """Make an environment copy for each task and trial, the trials of a task side by side."""
-    tasks = family.tasks(seeds.split)[list(seeds.tasks)]
-    return make_vec_env(family.name, np.repeat(tasks, len(seeds.trials), 0))
+    tasks = distribution.tasks(seeds.split)[list(seeds.tasks)]
+    return make_vec_env(distribution.name, np.repeat(tasks, len(seeds.trials), 0))
 
 
 def act_episode(

@@ -105,20 +105,24 @@ def _learning(methods: Sequence[MethodRuns]) -> dict[str, Any]:
 
 def _adaptation(experiment: Experiment) -> dict[str, Any]:
     """Draw returns by episode and by task, and paths where observations begin with a place in the plane."""
-    methods, missing, family = experiment.methods, "an evaluation of MBML or of an ablation", _family(experiment)
+    methods, missing, distribution = (
+        experiment.methods,
+        "an evaluation of MBML or of an ablation",
+        _distribution(experiment),
+    )
     drawn = [
         _picture("Unseen tasks, episode by episode, with 95% intervals.", missing, curves.episodes, methods),
         _picture("Each unseen task.", missing, curves.per_task, methods, "test"),
         _picture("Each train task.", missing, curves.per_task, methods, "train"),
     ]
-    if family is None or not family.planar:
+    if distribution is None or not distribution.planar:
         return {"adaptation": drawn, "paths": []}
-    walls = getattr(family, "walls", None)
+    walls = getattr(distribution, "walls", None)
     plane = _picture("First trial on unseen tasks.", "trajectories.npz", paths, methods, walls)
     return {"adaptation": drawn, "paths": [plane]}
 
 
-def _family(experiment: Experiment) -> "TaskDistribution | None":
+def _distribution(experiment: Experiment) -> "TaskDistribution | None":
     """Look up the task distribution; None before an evaluation, and of one in a module that nothing has imported."""
     from mbml_lightning import envs  # brings Gymnasium and MuJoCo
 

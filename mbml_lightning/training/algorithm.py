@@ -20,7 +20,7 @@ from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.training.checkpointing import NOT_FINITE, Checkpointed
-from mbml_lightning.training.strategy import Ranks
+from mbml_lightning.training.strategy import UnwrappedDDP
 from mbml_lightning.types import Policy, TaskBatch
 
 
@@ -61,8 +61,8 @@ class Algorithm(Checkpointed, ABC):
         super().__init__()
         self.automatic_optimization = False
         self.encoder = None
-        self.family: TaskDistribution = envs.distribution(distribution)
-        self.split, self.tasks = split, self.family.tasks(split)[:num_tasks]
+        self.distribution: TaskDistribution = envs.distribution(distribution)
+        self.split, self.tasks = split, self.distribution.tasks(split)[:num_tasks]
         self.num_tasks = len(self.tasks)
         self.updates_per_block, self.seed = updates_per_block, seed
         self.share = ranks.Share(self.num_tasks, range(self.num_tasks))
@@ -83,7 +83,7 @@ class Algorithm(Checkpointed, ABC):
     @property
     def dims(self) -> tuple[int, int]:
         """Dimensions of states and of actions."""
-        return self.family.observation_dim, self.family.action_dim
+        return self.distribution.observation_dim, self.distribution.action_dim
 
     @property
     def rows(self) -> Rows:
@@ -133,7 +133,7 @@ class Algorithm(Checkpointed, ABC):
         Raises:
             ConfigurationError: If ranks run under a strategy that would mix what they learn.
         """
-        if ranks.world_size() > 1 and not isinstance(self.trainer.strategy, Ranks):
+        if ranks.world_size() > 1 and not isinstance(self.trainer.strategy, UnwrappedDDP):
             raise ConfigurationError("trainer.strategy: several ranks need `--trainer conf/trainer/ddp.yaml`")
         if stage == "fit":
             self.take_share()

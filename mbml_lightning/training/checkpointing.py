@@ -29,7 +29,7 @@ class Checkpointed(L.LightningModule):
     Attributes without a value here are set by `Algorithm`.
     """
 
-    family: TaskDistribution
+    distribution: TaskDistribution
     num_tasks: int
     share: ranks.Share
     """This rank's part of every batch."""
@@ -46,7 +46,7 @@ class Checkpointed(L.LightningModule):
 
     def identity(self) -> dict[str, str]:
         """Entries of the record that decide where weights can be used; a checkpoint that differs is refused."""
-        return {"method": type(self).__name__, "distribution": self.family.name}
+        return {"method": type(self).__name__, "distribution": self.distribution.name}
 
     def provenance(self) -> dict[str, Any]:
         """Record what the weights are, and what they were made from and by."""

@@ -201,14 +201,14 @@ class Evaluator:
             CheckpointError: A checkpoint is missing or does not fit.
         """
         for split, tasks in needed_actors(protocols, self.tasks(method)).items():
-            found = read_collectors(paths.get(split), split, method.family.name, tasks)
+            found = read_collectors(paths.get(split), split, method.distribution.name, tasks)
             self.actors[split], self.made_of[f"collectors.{split}"] = actors(found), found.digest
 
     def tasks(self, method: Algorithm) -> dict[str, int]:
         """Count the tasks that are acted on, by split."""
         if isinstance(method, PerTask):
             return {method.split: method.num_tasks} if self.splits else {}
-        unseen = {split: len(method.family.tasks(split)[: self.unseen_tasks]) for split in self.splits}
+        unseen = {split: len(method.distribution.tasks(split)[: self.unseen_tasks]) for split in self.splits}
         return {split: method.num_tasks if split == "train" else count for split, count in unseen.items()}
 
     def chunks(self, method: Algorithm, trials: int) -> list[Chunk]:
@@ -228,8 +228,10 @@ class Evaluator:
     def act_chunk(self, protocol: ContextProtocol, method: Algorithm, chunk: Chunk) -> Adaptation:
         """Act the trials of a chunk under a protocol."""
         seeds = EpisodeSeeds(self.seed, *chunk, device=method.device)
-        start = protocol.begin(method.family, seeds, self.actors, self.context_episodes)
-        return adapt(method.policy(), method.encoder, method.family, seeds, self.episodes, self.max_context, start)
+        start = protocol.begin(method.distribution, seeds, self.actors, self.context_episodes)
+        return adapt(
+            method.policy(), method.encoder, method.distribution, seeds, self.episodes, self.max_context, start
+        )
 
     def score(self, result: Adaptation) -> dict[str, torch.Tensor]:
         """Compute the counted returns, of results that every rank has."""
@@ -255,19 +257,20 @@ class Evaluator:
         seconds: float,
     ) -> None:
         """Write the protocol's ``evaluation.json`` and ``trajectories.npz``."""
-        family, made, returns = method.family, method.provenance(), {name: x.returns for name, x in results.items()}
+        distribution, made = method.distribution, method.provenance()
+        returns = {name: x.returns for name, x in results.items()}
         evaluation = Evaluation(
             method=type(method).__name__,
-            distribution=family.name,
-            env_id=family.env_id,
+            distribution=distribution.name,
+            env_id=distribution.env_id,
             seed=method.seed,
             step=method.trained_updates,
             protocol=protocol.name,
-            horizon=family.horizon,
+            horizon=distribution.horizon,
             episodes=self.episodes,
             uncounted=self.uncounted,
             trials=next(iter(returns.values())).shape[1],
-            splits={name: Split(family.tasks(name)[: len(x)].tolist(), x) for name, x in returns.items()},
+            splits={name: Split(distribution.tasks(name)[: len(x)].tolist(), x) for name, x in returns.items()},
             made_by=made_by() | {"wall_clock": {"evaluation": round(seconds, 3)}},
             made_of={"weights": weights} | self.made_of | {name: made[name] for name in ("data", "parents", "config")},
         )

@@ -70,7 +70,7 @@ class RewardSensitivity(Callback):
         index = torch.randint(rows.count, (module.num_tasks, count), generator=generator).to(rows.packed.device)
         few = rows.select(index)
         oracle = OracleRelabeller()
-        oracle.prepare(few, module.family.name)
+        oracle.prepare(few, module.distribution.name)
         contexts = few.unpack(few.packed)
         return under_every_task(contexts, oracle(contexts, torch.arange(count, device=index.device).expand_as(index)))
 

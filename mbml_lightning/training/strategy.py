@@ -18,7 +18,7 @@ STARTED_BY = "MBML_STARTED_BY"
 """Environment variable: the process that started a rank."""
 
 
-class Ranks(DDPStrategy):
+class UnwrappedDDP(DDPStrategy):
     """Data-parallel training without the wrapper around the module.
 
     Torch's wrapper averages the gradients of every ``backward`` and gives all ranks the weights of rank 0. Here tasks

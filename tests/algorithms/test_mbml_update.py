@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -55,7 +56,7 @@ def student(make, teachers: BCQ) -> Callable[..., MBML]:
     def construct(**changes) -> MBML:
         model = make(MBML, **(SETTINGS | changes))
         model.teachers = Teachers(
-            teachers.networks.first_q, teachers.networks.generator, teachers.networks.perturbation
+            partial(teachers.networks.q, member=0), teachers.networks.generator, teachers.networks.perturbation
         )
         return model
 

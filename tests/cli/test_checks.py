@@ -24,7 +24,7 @@ from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.objectives.hooks import StepHook
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.training.logger import JSONLLogger
-from mbml_lightning.training.strategy import Ranks
+from mbml_lightning.training.strategy import UnwrappedDDP
 
 
 def below(kind: type) -> list[type]:
@@ -34,7 +34,7 @@ def below(kind: type) -> list[type]:
 
 
 OURS = [kind for kind in MADE.values() if kind.__module__.startswith("mbml_lightning")]
-KINDS = [*OURS, Ranks, JSONLLogger]
+KINDS = [*OURS, UnwrappedDDP, JSONLLogger]
 KINDS += [x for kind in (Algorithm, LightningDataModule, Relabeller, StepHook) for x in below(kind)]
 
 

@@ -52,7 +52,7 @@ CLASSES = [
     *("OnlineDataModule", "OfflineDataModule", "lightning.LightningModule", "lightning.LightningDataModule"),
     *("OracleRelabeller", "EnsembleRelabeller", "RelabelledTriplet", "FOCAL", "HardMiningTriplet", "torch.nn.Linear"),
     *("mbml_lightning.training.algorithm.Algorithm", "mbml_lightning.objectives.hooks.StepHook"),
-    *("mbml_lightning.training.strategy.Ranks", "mbml_lightning.training.logger.JSONLLogger"),
+    *("mbml_lightning.training.strategy.UnwrappedDDP", "mbml_lightning.training.logger.JSONLLogger"),
 ]
 LINES = [
     "x: !!python/object/apply:os.system ['touch mark']",

@@ -45,7 +45,7 @@ def collect(name: str, folder: Path) -> tuple[OfflineDataModule, np.ndarray]:
     """A store of random steps, and the outcomes (K, N, O) as the simulation measured them."""
     data, measured = online(name, folder), []
     for _ in range(N):
-        data.collect(UniformPolicy(data.family.action_dim), 1)
+        data.collect(UniformPolicy(data.distribution.action_dim), 1)
         measured.append(data.env.outcomes.copy())
     return read(name, write(data)), np.stack(measured, 1)
 
@@ -94,14 +94,14 @@ def test_rewards_are_not_relabelled_where_the_physics_are_the_task(name: str, tm
 
 
 def finish(data: OnlineDataModule) -> list[dict[str, np.ndarray]]:
-    data.collect(UniformPolicy(data.family.action_dim), N - data.rows.count)
+    data.collect(UniformPolicy(data.distribution.action_dim), N - data.rows.count)
     return [{name: np.array(x) for name, x in task.fields.items()} for task in read_store(write(data)).tasks]
 
 
 @pytest.mark.parametrize("name", ["AntGoal", "HumanoidDirM+contact_forces=True"])
 def test_a_collection_that_goes_on_keeps_the_same_outcomes(name: str, tmp_path: Path) -> None:
     data = online(name, tmp_path)
-    data.collect(UniformPolicy(data.family.action_dim), 7)
+    data.collect(UniformPolicy(data.distribution.action_dim), 7)
     state, dice = data.state_dict(), torch.get_rng_state()
     whole = finish(data)
     data = online(name, tmp_path)

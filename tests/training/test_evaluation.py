@@ -49,7 +49,7 @@ def test_merging_restores_the_order_whatever_the_ranks(method, world_size):
     by_rank = [(c, result(c)) for rank in range(world_size) for c in chunks[rank::world_size]]
     merged = merge(by_rank)
     for split, adaptation in merged.items():
-        tasks = len(method.family.tasks(split))
+        tasks = len(method.distribution.tasks(split))
         expected = [[[100.0 * k + 10 * b + e for e in range(3)] for b in range(4)] for k in range(tasks)]
         assert adaptation.returns.tolist() == expected, split
         assert adaptation.observations[:, 0, 0, 0].tolist() == list(range(tasks))
