@@ -29,7 +29,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """Number of ranks."""
+    """Number of processes that share the run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

@@ -118,5 +118,5 @@ class RobotSimulation(MujocoSimulation):
 
 
 def control_cost(actions: Float[np.ndarray, "... A"], weight: float) -> Float64[np.ndarray, "..."]:
-    """Compute weight ||a||_2^2."""
+    """Compute the cost of actions, weight ||a||_2^2."""
     return weight * np.square(actions, dtype=np.float64).sum(axis=-1)

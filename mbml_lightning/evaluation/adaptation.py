@@ -30,7 +30,7 @@ class Adaptation(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a trial begins with; by default only the prior.
+    """Knowledge that a trial begins with; by default only the prior.
 
     Attributes:
         context: Episodes collected in the task before the trial: the posterior is theirs and does not grow.

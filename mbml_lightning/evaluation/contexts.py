@@ -65,7 +65,7 @@ class PriorOnline(ContextProtocol):
     def begin(
         self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
     ) -> Start:
-        """Begin with nothing."""
+        """Begin with the prior, and no context."""
         return PRIOR
 
 

@@ -48,7 +48,7 @@ class CountedReturn(Metric):
         self.add_state("returns", default=[], dist_reduce_fx="cat")
 
     def update(self, returns: Float64[Tensor, "K T E"]) -> None:
-        """Add tasks.
+        """Add the returns of further tasks.
 
         Args:
             returns: Undiscounted returns of all trials and episodes of some tasks.

@@ -36,7 +36,7 @@ class Checkpoint:
 
     @property
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights."""
+        """Weights of the method, by name."""
         return self.content["state_dict"]
 
     @property

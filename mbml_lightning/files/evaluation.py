@@ -106,7 +106,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
-        """Read ``evaluation.json``.
+        """Read an evaluation from its file, and check it.
 
         Raises:
             ResultsError: The file cannot be read, has another schema, or a field is missing or impossible.

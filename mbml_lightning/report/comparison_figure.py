@@ -51,7 +51,7 @@ def _has_scores(method: MethodRuns) -> bool:
 
 
 def draw(methods: Sequence[MethodRuns], labels: Mapping[str, str]) -> Figure:
-    """Draw the figure.
+    """Draw the learning curves and the final scores of methods.
 
     At the left the mean return on unseen tasks against updates; the band is one standard deviation over tasks of
     the mean over seeds, as in the paper. At the right the final score with its 95% interval over seeds and tasks.

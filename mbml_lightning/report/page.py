@@ -105,11 +105,8 @@ def _learning(methods: Sequence[MethodRuns]) -> dict[str, Any]:
 
 def _adaptation(experiment: Experiment) -> dict[str, Any]:
     """Draw returns by episode and by task, and paths where observations begin with a place in the plane."""
-    methods, missing, distribution = (
-        experiment.methods,
-        "an evaluation of MBML or of an ablation",
-        _distribution(experiment),
-    )
+    methods, missing = experiment.methods, "an evaluation of MBML or of an ablation"
+    distribution = _distribution(experiment)
     drawn = [
         _picture("Unseen tasks, episode by episode, with 95% intervals.", missing, curves.episodes, methods),
         _picture("Each unseen task.", missing, curves.per_task, methods, "test"),

@@ -201,7 +201,7 @@ class LastCheckpoint(ModelCheckpoint):
             self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write ``last.ckpt``."""
+        """Write ``last.ckpt`` in the run's folder."""
         self._saved_at = trainer.global_step
         trainer.save_checkpoint(f"{self.dirpath}/last.ckpt", weights_only=False)
 

@@ -13,7 +13,7 @@ class JSONLLogger(Logger):
     """``metrics.jsonl`` in the run's folder, one line of JSON a call.
 
     Args:
-        save_dir: The run's folder.
+        save_dir: Folder of the run, where Lightning saves too.
     """
 
     def __init__(self, save_dir: str) -> None:
@@ -23,7 +23,7 @@ class JSONLLogger(Logger):
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the run's folder, which Lightning shows."""
         return self._folder.name
 
     @property
@@ -33,7 +33,7 @@ class JSONLLogger(Logger):
 
     @property
     def save_dir(self) -> str:
-        """The run's folder."""
+        """Folder of the run, where Lightning saves too."""
         return str(self._folder)
 
     @rank_zero_only
@@ -42,7 +42,7 @@ class JSONLLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append one line.
+        """Append one line to the log.
 
         Raises:
             ResultsError: It cannot be written.
