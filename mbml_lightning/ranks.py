@@ -34,31 +34,25 @@ def world_size() -> int:
 
 
 def wait_patiently() -> None:
-    """Make `gather` and `collect` wait as long as it takes; evaluations outlast the timeout of training.
-
-    Training keeps the process group with its timeout. This one is of gloo on every kind of device, which notices at
-    once when another rank has ended.
-    """
-    global _patient
+    """Make `gather` and `collect` wait as long as it takes; evaluations outlast the timeout of training."""
+    global _patient  # of gloo on every kind of device, which notices at once when another rank has ended
     _patient = dist.new_group(backend="gloo", timeout=PATIENCE) if world_size() > 1 else None
 
 
-def gather(mine: T) -> list[T]:
-    """Give every rank the values of all ranks, in rank order."""
-    if world_size() == 1:
-        return [mine]
-    parts: list[Any] = [None] * world_size()
-    dist.all_gather_object(parts, mine, group=_patient)
-    return parts
+def gather(mine: T, tasks: int | None = None) -> list[T]:
+    """Give every rank the values of all ranks in their order, or of those among which ``tasks`` are shared."""
+    parts: list[Any] = [mine] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(parts, mine, group=_patient)
+    return parts[:tasks]
 
 
-def collect(mine: T) -> list[T]:
-    """Give rank 0 the values of all ranks, in rank order; other ranks get an empty list."""
-    if world_size() == 1:
-        return [mine]
-    parts: list[Any] | None = [None] * world_size() if rank() == 0 else None
-    dist.gather_object(mine, parts, group=_patient)
-    return parts or []
+def collect(mine: T, tasks: int) -> list[T]:
+    """Give rank 0 the values of all ranks among which ``tasks`` are shared; other ranks get an empty list."""
+    parts: list[Any] = [mine] * world_size()
+    if world_size() > 1:
+        dist.gather_object(mine, parts if rank() == 0 else None, group=_patient)
+    return parts[:tasks] if rank() == 0 else []
 
 
 def total(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -88,18 +82,13 @@ def spread(tensors: Sequence[Tensor]) -> None:
 
 
 def own_tasks(count: int) -> range:
-    """Tasks of this rank: consecutive ones, shared out evenly.
+    """Choose the tasks of this rank: consecutive ones, shared out evenly.
 
-    Of more ranks than tasks, the last repeat what the first do, and `first_ranks` leaves their results out.
+    Of more ranks than tasks, the last repeat what the first ``count`` do; `gather` and `collect` leave them out.
     """
-    ranks = len(first_ranks(count))
+    ranks = min(world_size(), count)
     mine = rank() % ranks
     return range(mine * count // ranks, (mine + 1) * count // ranks)
-
-
-def first_ranks(count: int) -> range:
-    """Ranks among which ``count`` tasks are shared; further ranks repeat their work."""
-    return range(min(world_size(), count))
 
 
 @dataclass(frozen=True)
@@ -118,16 +107,6 @@ class Share:
     part: int = 0
     parts: int = 1
 
-    @classmethod
-    def of_tasks(cls, num_tasks: int) -> "Share":
-        """Share tasks out, for networks that are separate per task."""
-        return cls(num_tasks, own_tasks(num_tasks))
-
-    @classmethod
-    def of_rows(cls, num_tasks: int) -> "Share":
-        """Share rows out, for networks that learn all tasks together."""
-        return cls(num_tasks, range(num_tasks), rank(), world_size())
-
     @property
     def is_whole(self) -> bool:
         """True if this rank works on everything."""
@@ -139,12 +118,8 @@ class Share:
         return slice(self.tasks.start, self.tasks.stop)
 
     def rows(self, count: int) -> slice:
-        """Slice of this rank's rows among ``count`` rows.
-
-        Raises:
-            ConfigurationError: If ranks would have different numbers of rows, so that means of means were no means.
-        """
-        if count % self.parts:
+        """Slice of this rank's rows among ``count`` rows."""
+        if count % self.parts:  # means over ranks of different numbers of rows would be no means
             raise ConfigurationError(
                 f"model.batch_size is {count}, which {self.parts} ranks cannot share: make it one of their multiples"
             )
@@ -153,9 +128,7 @@ class Share:
     def randn(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Draw standard normal numbers for all rows, and return those of this rank.
 
-        Args:
-            shape: ``(k, b, ...)`` with the k tasks and b rows of this rank, maybe with its first axes joined.
-            device: Where.
+        ``shape`` is ``(k, b, ...)`` with the k tasks and b rows of this rank, maybe with its first axes joined.
         """
         if self.is_whole:
             return torch.randn(*shape, device=device)

@@ -12,9 +12,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-SPLITS = ("train", "test", "ood")
-"""Names of the official task sets: to learn from, unseen ones, and unseen ones out of the training distribution."""
-
 
 class Transitions(NamedTuple):
     """Transitions (s, a, r, s') with any leading axes, all the same."""

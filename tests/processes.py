@@ -87,7 +87,7 @@ def leave_weights(folder: Path) -> Callable[[int], None]:
 
     def prepare(rank: int) -> None:
         from mbml_lightning.algorithms import Algorithm
-        from mbml_lightning.files.writing import hash_tensors
+        from mbml_lightning.files.checkpoints import hash_tensors
 
         def on_train_end(self: Algorithm) -> None:
             moments = [optimizer.state_dict() for optimizer in self.optimizer_list()]

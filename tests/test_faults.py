@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from mbml_lightning import algorithms
 from mbml_lightning.cli.main import main
 from mbml_lightning.errors import CheckpointError
-from mbml_lightning.files.checkpoints import Checkpoint
+from mbml_lightning.files.checkpoints import Checkpoint, hash_tensors
 from mbml_lightning.files.store import read_store
-from mbml_lightning.files.writing import hash_tensors
 
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=5", "--evaluation.trials=1"]
 

@@ -18,7 +18,7 @@ from mbml_lightning import algorithms
 from mbml_lightning.cli.main import main
 from mbml_lightning.files.evaluation import Evaluation
 from mbml_lightning.files.store import FIELDS, read_store
-from mbml_lightning.training.evaluation import Evaluator
+from mbml_lightning.training.evaluation import OnlineEvaluation
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 APART = ["sac", "bcq", "reward_ensemble", "next_state_ensemble"]
@@ -141,14 +141,14 @@ def test_torchrun_starts_the_ranks_of_two_hosts(experiment, tmp_path):
 
 
 def test_slow_rollouts_of_one_rank_are_waited_for_longer_than_the_timeout(experiment, tmp_path):
-    plain = Evaluator.act_chunk
+    plain = OnlineEvaluation.act_chunk
 
     def slow(rank):
         def act(self, *more):
             time.sleep(6 * rank)
             return plain(self, *more)
 
-        Evaluator.act_chunk = act
+        OnlineEvaluation.act_chunk = act
 
     more = ["--trainer.strategy.timeout_minutes=0.05", "--evaluation.copies=1000"]
     assert run_on_ranks(2, words("mbml", experiment, tmp_path / "two", 2, *more), prepare=slow) == [0, 0]

@@ -16,7 +16,7 @@ from mbml_lightning.cli.main import main
 from mbml_lightning.files.evaluation import Evaluation
 from mbml_lightning.files.store import FIELDS, read_store
 from mbml_lightning.results.methods import METHODS
-from mbml_lightning.training.evaluation import Evaluator
+from mbml_lightning.training.evaluation import OnlineEvaluation
 
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=10", "--evaluation.trials=1"]
 CLASSES = {name: configuration(METHODS[name])["model"]["class_path"] for name in (*NEEDED, "mbml", *BASELINES)}
@@ -141,7 +141,7 @@ def test_a_signal_ends_the_run_after_its_block_with_a_checkpoint(experiment, tmp
 
 @pytest.mark.parametrize("at", [15, 40])
 def test_a_signal_during_an_evaluation_ends_it_and_it_is_made_up_for(experiment, tmp_path, monkeypatch, at):
-    plain = Evaluator.act_chunk
+    plain = OnlineEvaluation.act_chunk
 
     def act(self, name, method, *more):
         if method.global_step == at:
@@ -149,7 +149,7 @@ def test_a_signal_during_an_evaluation_ends_it_and_it_is_made_up_for(experiment,
         return plain(self, name, method, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "act_chunk", act)
+        patch.setattr(OnlineEvaluation, "act_chunk", act)
         with pytest.raises(SystemExit):
             main(words("bcq", experiment, tmp_path / "left", "--evaluation.copies=1"))
     assert final(tmp_path / "left")["global_step"] == at

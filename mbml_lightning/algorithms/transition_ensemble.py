@@ -95,8 +95,7 @@ class TransitionEnsemble(PerTask):
             t, truth = self.probe
             inputs = torch.cat([t.observations, t.actions], -1).flatten(0, 1)
             mine = self.ensemble(inputs).squeeze(-1).unflatten(-1, t.rewards.shape)
-            parts = ranks.gather(mine.cpu())[: len(ranks.first_ranks(self.num_tasks))]
-            rewards = torch.cat(parts, 1).to(truth.device)
+            rewards = torch.cat(ranks.gather(mine.cpu(), self.num_tasks), 1).to(truth.device)
             metric = RelabellingErrors(self.threshold, sync_on_compute=False)  # every rank has all of them
             metric.update(rewards, truth)
             self.write({f"val/{name}": float(error) for name, error in metric.compute().items() if error.isfinite()})

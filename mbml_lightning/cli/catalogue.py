@@ -17,7 +17,7 @@ from rich.text import Text
 from mbml_lightning.envs.distribution import TaskDistribution
 from mbml_lightning.envs.registry import distribution, every_distribution
 from mbml_lightning.envs.task_env import TaskEnv
-from mbml_lightning.types import SPLITS
+from mbml_lightning.splits import SPLITS
 
 HEADER = {
     "id": "Gymnasium's; below it, the options and their defaults",

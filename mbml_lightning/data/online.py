@@ -22,8 +22,7 @@ from mbml_lightning.files.store_writing import write_store
 from mbml_lightning.seeds import seed_of
 from mbml_lightning.types import Policy, Transitions
 
-EPISODES = ("episode", "episode_return", "observations")
-"""What collection keeps of each task beside its environment."""
+EPISODES = ("episode", "episode_return", "observations")  # what collection keeps of each task beside its environment
 
 
 def episode_returns(
@@ -34,12 +33,6 @@ def episode_returns(
     totals = np.concatenate([[0.0], rewards.cumsum(dtype=np.float64)])
     returns: list[float] = np.diff(totals[np.concatenate([[0], ends])]).tolist()
     return returns
-
-
-def task_record(index: int, task: np.ndarray | np.float64, fields: dict[str, np.ndarray]) -> TaskRecord:
-    """Record of one task for the store, with its learning curve."""
-    curve = episode_returns(fields["rewards"], fields["terminations"], fields["truncations"])
-    return TaskRecord(index, np.atleast_1d(task).tolist(), fields, {"episode_returns": curve})
 
 
 class OnlineDataModule(L.LightningDataModule):
@@ -74,11 +67,7 @@ class OnlineDataModule(L.LightningDataModule):
         self.replay = ReplayFile(Path(store).with_name("replay.f32"))
 
     def setup(self, stage: str) -> None:
-        """Make the environments and an empty replay.
-
-        Raises:
-            StoreError: If fewer steps are collected than the store is to hold.
-        """
+        """Make the environments and an empty replay when Lightning begins a training."""
         self.collects = stage == "fit"
         if not self.collects:
             return
@@ -107,15 +96,9 @@ class OnlineDataModule(L.LightningDataModule):
     @cores_for_physics()
     @torch.no_grad()
     def collect(self, policy: Policy, steps: int, z: Float[Tensor, "K 1 Z"] | None = None) -> list[float]:
-        """Take ``steps`` environment steps of every task of this rank, and add them to `rows`.
+        """Take ``steps`` environment steps of every task of this rank, add them to `rows`, and list ended episodes' returns.
 
-        Args:
-            policy: Acts in all tasks.
-            steps: Environment steps a task.
-            z: Task identities for a policy that needs them.
-
-        Returns:
-            Returns of the episodes that ended.
+        ``z`` holds task identities for a policy that needs them.
         """
         finished: list[float] = []
         device, share = self.rows.packed.device, ranks.Share(len(self.tasks), self.own)
@@ -124,7 +107,10 @@ class OnlineDataModule(L.LightningDataModule):
             noise = share.randn((len(s), 1, policy.noise_dim), device)
             a = policy.act(s, z, noise).squeeze(1).cpu()
             next_s, r, termination, truncation, _ = self.env.step(a.numpy())
-            self._keep(a, next_s, r, termination, truncation)
+            self.truncations[:, self.rows.count] = torch.as_tensor(truncation)
+            columns = (torch.as_tensor(x, dtype=torch.float32) for x in (self.observations, a, r, next_s, termination))
+            outcomes = torch.as_tensor(self.env.outcomes, dtype=torch.float32) if self.rows.outcome_dim else None
+            self.rows.append(Transitions(*columns), outcomes)
             self.episode_return += r
             self.observations = next_s
             if (over := termination | truncation).any():
@@ -132,48 +118,32 @@ class OnlineDataModule(L.LightningDataModule):
                 self.observations = self._reset(over)
         return finished
 
-    def _keep(
-        self, a: Tensor, next_s: np.ndarray, r: np.ndarray, termination: np.ndarray, truncation: np.ndarray
-    ) -> None:
-        self.truncations[:, self.rows.count] = torch.as_tensor(truncation)
-        columns = (torch.as_tensor(x, dtype=torch.float32) for x in (self.observations, a, r, next_s, termination))
-        outcomes = torch.as_tensor(self.env.outcomes, dtype=torch.float32) if self.rows.outcome_dim else None
-        self.rows.append(Transitions(*columns), outcomes)
-
     def write_store(self, folder: Path, collector: dict[str, Any]) -> None:
         """Write the first ``interactions`` transitions of all ranks' tasks, as the replay's file holds them."""
         self.keep_steps()
         if ranks.rank():
             return
         steps = self.replay.steps(self.interactions, len(self.tasks), self.rows.packed.shape[-1] + 1)
-        records = [task_record(k, task, self._fields(steps[:, k])) for k, task in enumerate(self.tasks)]
-        distribution = self.distribution
-        write_store(
-            folder,
-            records,
-            env_id=distribution.env_id,
-            distribution=distribution.name,
-            split=self.split,
-            collector=collector,
-            overwrite=True,
-        )
+        records = [self._record(k, steps[:, k]) for k in range(len(self.tasks))]
+        about = {"env_id": self.distribution.env_id, "distribution": self.distribution.name, "split": self.split}
+        write_store(folder, records, **about, collector=collector, overwrite=True)
 
-    def _fields(self, steps: Float[np.ndarray, "N D"]) -> dict[str, np.ndarray]:
-        """Fields of one task as the store names them: views of its rows and truncations in the file."""
+    def _record(self, k: int, steps: Float[np.ndarray, "N D"]) -> TaskRecord:
+        """Name the fields of one task as the store does, views of its rows in the file, and add its learning curve."""
         t = self.rows.unpack(torch.from_numpy(steps[:, :-1]))
         fields = {name: x.numpy() for name, x in t._asdict().items()}
         fields["terminations"] = fields["terminations"].astype(bool)
         fields["truncations"] = steps[:, -1] > 0
         if self.rows.outcome_dim:
             fields["outcomes"] = steps[:, -1 - self.rows.outcome_dim : -1]
-        return fields
+        curve = episode_returns(fields["rewards"], fields["terminations"], fields["truncations"])
+        return TaskRecord(k, np.atleast_1d(self.tasks[k]).tolist(), fields, {"episode_returns": curve})
 
     def keep_steps(self) -> None:
         """Append all ranks' new steps to the replay's file, which rank 0 writes."""
         new = slice(self.replay.kept, self.rows.count)
         columns = (self.rows.packed[:, new].cpu(), self.truncations[:, new].unsqueeze(-1))
-        parts = ranks.collect(torch.cat(columns, -1))[: len(ranks.first_ranks(len(self.tasks)))]
-        if parts:
+        if parts := ranks.collect(torch.cat(columns, -1), len(self.tasks)):
             self.replay.append(torch.cat(parts).transpose(0, 1))
         else:
             self.replay.kept = self.rows.count
@@ -182,16 +152,12 @@ class OnlineDataModule(L.LightningDataModule):
         """State from which collection resumes exactly; transitions go to the replay's file, not to the checkpoint."""
         self.keep_steps()
         own = {name: getattr(self, name) for name in EPISODES} | self.env.get_state()
-        parts = ranks.collect(own)[: len(ranks.first_ranks(len(self.tasks)))]
+        parts = ranks.collect(own, len(self.tasks))
         state = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in own if parts}
         return {"steps": self.replay.kept, "sha256": self.replay.digest, "tasks": state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume collection where ``state_dict`` was taken.
-
-        Raises:
-            StoreError: The replay's file is not that of the checkpoint.
-        """
+        """Resume collection where ``state_dict`` was taken; refuse a replay's file that is not the checkpoint's."""
         if not self.collects:
             return
         width, mine = self.rows.packed.shape[-1] + 1, slice(self.own.start, self.own.stop)

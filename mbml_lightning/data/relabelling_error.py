@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mbml_lightning.data.relabelling import OracleRelabeller
 from mbml_lightning.data.rows import Rows
-from mbml_lightning.ranks import first_ranks, gather
+from mbml_lightning.ranks import gather
 from mbml_lightning.types import Transitions
 
 PROBE = 500
@@ -26,7 +26,7 @@ def truly_relabelled(rows: Rows, distribution: str, num_tasks: int) -> tuple[Tra
     """
     index = torch.linspace(0, rows.count - 1, min(PROBE, rows.count), device=rows.packed.device).long()
     few = rows.select(index.expand(len(rows.packed), -1))
-    few.packed = torch.cat(gather(few.packed.cpu())[: len(first_ranks(num_tasks))]).to(index.device)
+    few.packed = torch.cat(gather(few.packed.cpu(), num_tasks)).to(index.device)
     oracle, t = OracleRelabeller(), few.unpack(few.packed)
     oracle.prepare(few, distribution)
     return t, oracle(t, torch.arange(len(index), device=index.device).expand(num_tasks, -1)).rewards

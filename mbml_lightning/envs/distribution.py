@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float64
 
 from mbml_lightning.envs.simulation import RewardTerms, Simulation
 from mbml_lightning.errors import ConfigurationError
-from mbml_lightning.types import SPLITS
+from mbml_lightning.splits import SPLITS
 
 # Arrays of transitions and of the tasks that their rewards are asked of; leading axes broadcast as in NumPy.
 Tasks = Float[np.ndarray, "..."]

@@ -13,7 +13,7 @@ from mbml_lightning.envs.distribution import Actions, Outcomes, TaskDistribution
 from mbml_lightning.envs.robot import RobotSimulation, StartNoise, compile_robot, control_cost, follow_masses
 from mbml_lightning.envs.simulation import RewardTerms
 from mbml_lightning.errors import ConfigurationError
-from mbml_lightning.types import SPLITS
+from mbml_lightning.splits import SPLITS
 
 EXPONENT_BASES = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_friction": 1.5}
 """A parameter is its base value times this to the power of the task's exponent; the order is that of a task."""

@@ -38,7 +38,7 @@ def own_chunks(
     mine = list(_of_members(tasks, trials, copies, stack))
     if len(stack) == stacked_tasks:
         return mine[ranks.rank() :: ranks.world_size()]
-    return mine if ranks.rank() in ranks.first_ranks(stacked_tasks) else []
+    return mine if ranks.rank() < stacked_tasks else []
 
 
 def _of_any_tasks(tasks: Mapping[str, int], trials: int, copies: int) -> Iterator[Chunk]:

@@ -1,5 +1,6 @@
 """Checkpoints: weights with a record of what they are; read without unpickling, refused where they do not fit."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mbml_lightning.errors import CheckpointError
-from mbml_lightning.files.writing import FREE, hash_tensors, replacing
+from mbml_lightning.files.writing import FREE, replacing
 
 CHECKPOINT_KEY = "mbml"
 """Where Lightning's dictionary holds our record."""
@@ -24,7 +25,7 @@ RATES = {"lr"}
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One checkpoint of a run.
+    """One checkpoint of a run; what does not fit is refused by a `CheckpointError`.
 
     Args:
         content: Lightning's dictionary of weights and training state, with our record under `CHECKPOINT_KEY`.
@@ -49,8 +50,6 @@ class Checkpoint:
         """SHA-256 of the weights."""
         return self.record["weights"]
 
-    # Reading and writing ---------------------------------------------------------------------------------------
-
     @classmethod
     def seal(cls, content: dict[str, Any], record: Mapping[str, Any]) -> "Checkpoint":
         """Add the record and the hashes of everything to ``content``; its last change before it is written."""
@@ -60,11 +59,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: str | Path) -> "Checkpoint":
-        """Read a checkpoint to the CPU, without running any code that it may hold.
-
-        Raises:
-            CheckpointError: There is none, or it is damaged or not one of ours.
-        """
+        """Read a checkpoint to the CPU; refuse a damaged or foreign one, and run no code that it may hold."""
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except OSError as error:
@@ -80,22 +75,12 @@ class Checkpoint:
         return cls(content, str(path))
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all.
-
-        Raises:
-            CheckpointError: It cannot be written; an earlier one is as it was.
-        """
+        """Write the file, whole or not at all."""
         with replacing(path, CheckpointError, f"{FREE}, then go on with --ckpt_path last") as file:
             torch.save(self.content, file)
 
-    # What does not fit is refused --------------------------------------------------------------------------------
-
     def check(self, **needed: str | None) -> None:
-        """Compare entries of the record (``method``, ``distribution``, ...) with what is needed.
-
-        Raises:
-            CheckpointError: They differ.
-        """
+        """Refuse a record whose entries (``method``, ``distribution``, ...) are not what is needed."""
         for name, value in needed.items():
             if (own := self.record.get(name)) != value:
                 raise CheckpointError(
@@ -104,11 +89,7 @@ class Checkpoint:
                 )
 
     def check_data(self, digest: str | None) -> None:
-        """Refuse weights that were trained on another store than the one in use.
-
-        Raises:
-            CheckpointError: The stores' SHA-256 differ.
-        """
+        """Refuse weights that were trained on a store of another SHA-256 than the one in use."""
         if (own := self.record.get("data")) != digest:
             raise CheckpointError(
                 f"{self.path}: was trained on other data (SHA-256 {str(own)[:12]}) than data.store holds "
@@ -116,14 +97,7 @@ class Checkpoint:
             )
 
     def check_parents(self, parents: Mapping[str, str]) -> None:
-        """Refuse to resume with other teachers or ensembles than the run began with.
-
-        Args:
-            parents: SHA-256 of the weights that are learned from now, by name.
-
-        Raises:
-            CheckpointError: They differ.
-        """
+        """Refuse to resume with other teachers or ensembles, by the SHA-256 of their weights, than the run began with."""
         before = self.record.get("parents", {})
         for name in before.keys() | parents.keys():
             if (old := before.get(name)) != (now := parents.get(name)):
@@ -133,23 +107,38 @@ class Checkpoint:
                 )
 
     def check_configuration(self, config: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Refuse to resume with other arguments of model or data, except learning rates.
+        """Refuse to resume with other arguments of model or data, and list the learning rates that change.
 
-        Returns:
-            The learning rates that change now: ``step``, ``argument``, ``from`` and ``to``.
-
-        Raises:
-            CheckpointError: Another argument differs; the message names the first.
+        Of each change: ``step``, ``argument``, ``from`` and ``to``.
         """
         before, now = dict(_arguments(self.record.get("config") or config)), dict(_arguments(config))
         changes = []
         for name in sorted(before.keys() | now.keys()):
             if (old := before.get(name)) != (new := now.get(name)):
-                changes.append({"step": self.content["global_step"], "argument": name, "from": old, "to": new})
                 if name.rpartition(".")[2] not in RATES:
                     remedy = "set it back, or begin a new run with another --run"
                     raise CheckpointError(f"{self.path}: {name} was {old} and is {new}: {remedy}")
+                changes.append({"step": self.content["global_step"], "argument": name, "from": old, "to": new})
         return changes
+
+
+def hash_tensors(content: Any) -> str:
+    """Compute the SHA-256 of tensors in nested dicts and lists, whatever file or device they come from."""
+    found, todo = hashlib.sha256(), [content]
+    while todo:  # depth first; each leaf with its type and shape
+        part = todo.pop()
+        if isinstance(part, Tensor):
+            found.update(f"{part.dtype}{tuple(part.shape)}".encode())
+            found.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        elif isinstance(part, Mapping):
+            found.update(f"mapping{len(part)}".encode())
+            todo += list(part.items())[::-1]
+        elif isinstance(part, list | tuple):
+            found.update(f"sequence{len(part)}".encode())
+            todo += part[::-1]
+        else:
+            found.update(f"{type(part).__name__}:{part!r};".encode())
+    return found.hexdigest()
 
 
 def _seal_of(content: Mapping[str, Any]) -> str:

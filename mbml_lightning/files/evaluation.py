@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from mbml_lightning.errors import ResultsError
 from mbml_lightning.files.writing import hash_json, naming, read_arrays, read_sealed_json, write_arrays, write_text
-from mbml_lightning.types import SPLITS
+from mbml_lightning.splits import SPLITS
 
 SCHEMA = 2
 AGAIN = "evaluate again"
@@ -106,11 +106,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
-        """Read an evaluation from its file, and check it.
-
-        Raises:
-            ResultsError: The file cannot be read, has another schema, or a field is missing or impossible.
-        """
+        """Read an evaluation from its file; refuse one of another schema, or with a missing or impossible field."""
         content = read_sealed_json(path, SCHEMA, ResultsError, AGAIN)
         for name, hint in get_type_hints(cls).items():
             if type(content.get(name)) is not (get_origin(hint) or hint):
@@ -132,11 +128,7 @@ def save_trajectories(path: Path, trajectories: dict[str, Float[np.ndarray, "tas
 
 
 def load_trajectories(path: Path, evaluation: Evaluation) -> dict[str, Float[np.ndarray, "tasks episodes T S"]]:
-    """Read ``trajectories.npz``: by split the observations of every task's first trial.
-
-    Raises:
-        ResultsError: The file cannot be read, or is not of this evaluation's tasks and episodes.
-    """
+    """Read ``trajectories.npz``; refuse one that is not of this evaluation's tasks and episodes."""
     trajectories = {name: array for name, array in read_arrays(path).items() if name in evaluation.splits}
     for name, array in trajectories.items():
         expected = (len(evaluation.splits[name].tasks), evaluation.episodes)

@@ -18,22 +18,14 @@ NO_METRICS = {"step", "time", "crc32"}
 
 
 class LogFile:
-    """A log that is appended to, so that a resumed run keeps its history.
-
-    Args:
-        path: The file.
-    """
+    """A log that is appended to, so that a resumed run keeps its history."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: FileIO | None = None
 
     def append(self, step: int | None, metrics: Mapping[str, float]) -> None:
-        """Write one line, unbuffered, so that a killed run has lost none.
-
-        Raises:
-            ResultsError: It cannot be written.
-        """
+        """Write one line, unbuffered, so that a killed run has lost none."""
         line = f"{json.dumps({'step': step, 'time': round(time.time(), 3), **metrics})}\n".encode()
         with naming(self.path, ResultsError, f"{FREE}, then go on with --ckpt_path last", "written"):
             self._file = self._file or self._open()
@@ -82,11 +74,7 @@ class Metrics:
 
     @classmethod
     def load(cls, path: Path) -> "Metrics":
-        """Read a log, whose lines have ``step`` and ``time`` in seconds.
-
-        Raises:
-            ResultsError: The file cannot be read.
-        """
+        """Read a log, whose lines have ``step`` and ``time`` in seconds."""
         with naming(path, ResultsError, "train again"):
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         parsed = [_parse(line) for line in lines]
@@ -95,7 +83,9 @@ class Metrics:
         for line in filter(None, parsed):
             for name in line.keys() - NO_METRICS:
                 points.setdefault(name, {})[int(line["step"])] = line[name]
-        return cls({name: _curve(values) for name, values in points.items()}, _seconds(parsed), problems)
+        ordered = {name: sorted(values.items()) for name, values in points.items()}
+        curves = {name: Curve(*(np.array(x) for x in zip(*pairs, strict=True))) for name, pairs in ordered.items()}
+        return cls(curves, _seconds(parsed), problems)
 
 
 def _parse(line: str) -> dict[str, float] | None:
@@ -105,12 +95,6 @@ def _parse(line: str) -> dict[str, float] | None:
         return values if 0 <= values["step"] < np.inf else None
     except Exception:  # a damaged line may hold anything
         return None
-
-
-def _curve(values: dict[int, float]) -> Curve:
-    """Order the values of one metric by step."""
-    steps = sorted(values)
-    return Curve(np.array(steps, dtype=np.int64), np.array([values[step] for step in steps]))
 
 
 def _seconds(lines: list[dict[str, float] | None]) -> float:

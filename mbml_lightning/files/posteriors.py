@@ -9,7 +9,6 @@ from jaxtyping import Float
 from mbml_lightning.errors import ResultsError
 from mbml_lightning.files.writing import read_arrays
 
-AXES = {"own": 3, "relabelled": 4}
 AGAIN = "train again"
 
 
@@ -26,30 +25,20 @@ class Means(NamedTuple):
 
 
 def load_posteriors(path: Path) -> dict[str, Means]:
-    """Read the posterior means ``before`` and ``after`` training, as far as the file has them.
-
-    Raises:
-        ResultsError: The file cannot be read, or an array is missing, not finite or of another shape.
-    """
-    arrays = read_arrays(path)
-    moments = [when for when in ("before", "after") if f"{when}_own" in arrays]
-    found = {
-        when: Means(*(_checked(path, arrays, f"{when}_{kind}", n) for kind, n in AXES.items())) for when in moments
-    }
-    for when, (own, relabelled) in found.items():
+    """Read the posterior means ``before`` and ``after`` training, as far as the file has them; refuse a damaged one."""
+    arrays, found = read_arrays(path), {}
+    for when in ("before", "after"):
+        if f"{when}_own" not in arrays:
+            continue
+        for name, axes in ((f"{when}_own", 3), (f"{when}_relabelled", 4)):
+            if (array := arrays.get(name)) is None:
+                raise ResultsError(f"{path}: an array is missing ({name}); {AGAIN}")
+            if array.ndim != axes or array.dtype.kind != "f" or not array.size or not np.isfinite(array).all():
+                what = f"{array.dtype} {array.shape}"
+                raise ResultsError(f"{path}: {name} is {what}, not finite floats of {axes} axes; {AGAIN}")
+        own, relabelled = arrays[f"{when}_own"], arrays[f"{when}_relabelled"]
         if relabelled.shape != (len(own), *own.shape):
-            raise ResultsError(
-                f"{path}: {when}_relabelled is {relabelled.shape}, which does not fit {when}_own; {AGAIN}"
-            )
+            unfit = f"{when}_relabelled is {relabelled.shape}, which does not fit {when}_own"
+            raise ResultsError(f"{path}: {unfit}; {AGAIN}")
+        found[when] = Means(own, relabelled)
     return found
-
-
-def _checked(path: Path, arrays: dict[str, np.ndarray], name: str, axes: int) -> np.ndarray:
-    """Take one array, which must hold finite numbers on so many axes."""
-    if name not in arrays:
-        raise ResultsError(f"{path}: an array is missing ({name}); {AGAIN}")
-    array = arrays[name]
-    if array.ndim != axes or array.dtype.kind != "f" or not array.size or not np.isfinite(array).all():
-        found = f"{array.dtype} {array.shape}"
-        raise ResultsError(f"{path}: {name} is {found}, not finite floats of {axes} axes; {AGAIN}")
-    return array

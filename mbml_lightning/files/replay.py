@@ -23,9 +23,6 @@ class ReplayFile:
 
     A checkpoint records how many steps it belongs to and their SHA-256. Those are never written again, so that a
     resumed run finds them whole; it overwrites what the killed run wrote beyond them.
-
-    Args:
-        path: The file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,11 +34,7 @@ class ReplayFile:
         return self._hash.hexdigest()
 
     def append(self, steps: Float[Tensor, "T K D"]) -> None:
-        """Append steps and bring them down to the disk; the first ones begin the file anew.
-
-        Raises:
-            StoreError: The file cannot be written; nothing that was kept has changed.
-        """
+        """Append steps and bring them down to the disk; the first ones begin the file anew."""
         numbers = np.ascontiguousarray(steps.cpu().numpy(), NUMBERS)
         with naming(self.path, StoreError, f"{FREE}, then go on with --ckpt_path last", "written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)

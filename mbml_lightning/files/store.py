@@ -15,32 +15,24 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mbml_lightning.errors import StoreError
 from mbml_lightning.files.writing import hash_json, naming, read_sealed_json
 
-
-class Field(NamedTuple):
-    """Type and axes of one ``.npy``, the axes in the package's alphabet."""
-
-    dtype: str
-    axes: str
-
-
-FIELDS: dict[str, Field] = {
-    "observations": Field("float32", "NS"),
-    "actions": Field("float32", "NA"),
-    "rewards": Field("float32", "N"),
-    "next_observations": Field("float32", "NS"),
-    "terminations": Field("bool", "N"),  # the task ended
-    "truncations": Field("bool", "N"),  # only the time was up
+FIELDS = {
+    "observations": ("float32", "NS"),
+    "actions": ("float32", "NA"),
+    "rewards": ("float32", "N"),
+    "next_observations": ("float32", "NS"),
+    "terminations": ("bool", "N"),  # the task ended
+    "truncations": ("bool", "N"),  # only the time was up
 }
-OPTIONAL: dict[str, Field] = {
-    "outcomes": Field("float32", "NO"),  # what the simulation measured, where rewards need it and states do not tell it
-}
+"""Type and axes of each ``.npy``, the axes in the package's alphabet."""
+OPTIONAL = {"outcomes": ("float32", "NO")}
+"""What the simulation measured, where rewards need it and states do not tell it."""
 SCHEMA = 1
 META = "meta.json"
 SHARED = {"schema": int, "env_id": str, "distribution": str, "split": str, "task_count": int, "collector": dict}
@@ -91,7 +83,7 @@ def task_folder(root: Path, index: int) -> Path:
     return root / f"task-{index:02d}"
 
 
-def fields_of(names: Iterable[str]) -> dict[str, Field]:
+def fields_of(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """List the fields of a task that has these: all required ones, and of the optional ones those named."""
     return FIELDS | {name: OPTIONAL[name] for name in names if name in OPTIONAL}
 
@@ -130,16 +122,14 @@ def read_store(
 ) -> Store:
     """Open a store after checking everything in it; ``verify=False`` leaves out the fields' SHA-256 only.
 
-    A ``distribution``, ``observation_dim`` (S) or ``action_dim`` (A) that is given must be the store's.
-
-    Raises:
-        StoreError: The first fault.
+    A ``distribution``, ``observation_dim`` (S) or ``action_dim`` (A) that is given must be the store's. The first fault
+    is raised as a `StoreError`.
     """
     sizes = {axis: size for axis, size in (("S", observation_dim), ("A", action_dim)) if size is not None}
     with naming(root, StoreError, "correct the path or its permissions"):
         folders = _task_folders(root)
-        metas = [_read_meta(folder) for folder in folders]
-        shared = _shared(folders, metas)
+        metas = _read_metas(folders)
+        shared = {key: metas[0][key] for key in SHARED}
         if distribution not in (None, own := shared["distribution"]):
             given = f"distribution is {own!r}, not {distribution!r}; give the store of that distribution"
             raise StoreError(f"{folders[0] / META}: {given}")
@@ -167,31 +157,30 @@ def _task_folders(root: Path) -> list[Path]:
     return folders
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
-    """Read the meta of one task, of this schema and as it was written."""
-    path = folder / META
-    meta = read_sealed_json(path, SCHEMA, StoreError, RESTORE)
-    if odd := [key for key, kind in (SHARED | OWN).items() if type(meta.get(key)) is not kind]:
-        raise StoreError(f"{path}: {odd[0]} is missing or of another type; {RESTORE}")
-    return meta
-
-
-def _shared(folders: Sequence[Path], metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Collect what all tasks share; refuse a folder that is not of the same store as the first."""
-    shared = {key: metas[0][key] for key in SHARED}
-    for index, (folder, meta) in enumerate(zip(folders, metas, strict=True)):
-        expected = {**shared, "task_count": len(folders), "task_index": index}
+def _read_metas(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read the meta of every task; refuse one that is damaged, or not of the same store as the first."""
+    metas: list[dict[str, Any]] = []
+    for index, folder in enumerate(folders):
+        path = folder / META
+        metas.append(meta := read_sealed_json(path, SCHEMA, StoreError, RESTORE))
+        if odd := [key for key, kind in (SHARED | OWN).items() if type(meta.get(key)) is not kind]:
+            raise StoreError(f"{path}: {odd[0]} is missing or of another type; {RESTORE}")
+        expected = {key: metas[0][key] for key in SHARED} | {"task_count": len(folders), "task_index": index}
         if odd := [key for key, value in expected.items() if meta[key] != value]:
             differs = f"{odd[0]} is {meta[odd[0]]!r}, not {expected[odd[0]]!r} as in these {len(folders)} folders"
-            raise StoreError(f"{folder / META}: {differs}; {RESTORE}")
+            raise StoreError(f"{path}: {differs}; {RESTORE}")
         if meta["fields"].keys() != metas[0]["fields"].keys():
-            raise StoreError(f"{folder / META}: fields are not those of {folders[0].name}; {RESTORE}")
-    return shared
+            raise StoreError(f"{path}: fields are not those of {folders[0].name}; {RESTORE}")
+    return metas
 
 
 def _read_task(folder: Path, meta: Mapping[str, Any], sizes: dict[str, int], verify: bool) -> TaskRecord:
     """Map and check the fields of one task; their names are ours, never the file's."""
-    fields = {name: _map(folder / f"{name}.npy") for name in fields_of(meta["fields"])}
+    fields: dict[str, np.ndarray] = {}
+    for name in fields_of(meta["fields"]):
+        path = folder / f"{name}.npy"
+        with naming(path, StoreError, f"it is no whole NumPy file of plain numbers: {RESTORE}"):
+            fields[name] = np.lib.format.open_memmap(path, mode="r")  # no pickles, and no archives as in `np.load`
     check_shapes(folder, fields, sizes)
     if meta["count"] != sizes["N"] or meta["fields"].keys() != fields.keys():
         raise StoreError(f"{folder / META}: count or fields are not those of the files; {RESTORE}")
@@ -205,9 +194,3 @@ def _read_task(folder: Path, meta: Mapping[str, Any], sizes: dict[str, int], ver
             raise StoreError(f"{path}: {odd[0]} of {name} is not that in {META}; {RESTORE}")
     check_values(folder, fields)
     return TaskRecord(meta["task_index"], meta["task"], fields, meta["task_collector"])
-
-
-def _map(path: Path) -> np.ndarray:
-    """Map one whole ``.npy`` read-only: a map is never unpickled, and ``np.load`` would open archives too."""
-    with naming(path, StoreError, f"it is no whole NumPy file of plain numbers: {RESTORE}"):
-        return np.lib.format.open_memmap(path, mode="r")

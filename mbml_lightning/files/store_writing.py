@@ -41,10 +41,8 @@ def write_store(
     """Write K tasks beside the target, then rename: the target is the whole new store, or what it was before.
 
     The records are the tasks 0 .. K-1 in any order, all with the same N, S and A. ``collector`` is plain data: a short
-    text and whatever made the transitions. ``overwrite`` replaces a store, never a folder that holds anything else.
-
-    Raises:
-        StoreError: Records that are no store, a target that is taken, or a failed write; nothing was changed.
+    text and whatever made the transitions. ``overwrite`` replaces a store, never a folder that holds anything else. A
+    `StoreError` says that records are no store, that the target is taken or that a write failed.
 
     Example:
         >>> from pathlib import Path
@@ -67,7 +65,12 @@ def write_store(
     shared = {"schema": SCHEMA, "env_id": env_id, "distribution": distribution, "split": split}
     shared |= {"task_count": len(records), "collector": collector}
     _check_records(root, records, shared)
-    _check_target(root, overwrite)
+    if root.exists() and not overwrite:
+        raise StoreError(f"{root}: exists; choose another folder, or ask to overwrite it")
+    with naming(root, StoreError, "choose another folder", "replaced"):
+        for path in root.iterdir() if root.exists() else ():
+            if not (path / META).is_file():
+                raise StoreError(f"{path}: is no task of a store; move it away, then write again")
     partial = root.with_name(f".{root.name}.partial")
     try:
         with naming(root, StoreError, UNCHANGED, "written"):
@@ -95,16 +98,6 @@ def _check_records(root: Path, records: Sequence[TaskRecord], shared: Mapping[st
             check_shapes(folder, record.fields, sizes)
             check_values(folder, record.fields)
             hash_json({**shared, "task": record.task, "task_collector": record.collector})
-
-
-def _check_target(root: Path, overwrite: bool) -> None:
-    """Refuse a target that is taken, and to replace anything but a store."""
-    if root.exists():
-        if not overwrite:
-            raise StoreError(f"{root}: exists; choose another folder, or ask to overwrite it")
-        with naming(root, StoreError, "choose another folder", "replaced"):
-            if foreign := [path for path in root.iterdir() if not (path / META).is_file()]:
-                raise StoreError(f"{foreign[0]}: is no task of a store; move it away, then write again")
 
 
 def _write_task(folder: Path, record: TaskRecord, shared: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, sealed JSON, arrays without pickles, and hashes of contents."""
+"""Files that are written whole or not at all, sealed JSON, and arrays without pickles."""
 
 import hashlib
 import json
@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mbml_lightning.errors import MBMLError, ResultsError
 
 FREE = "free disk space or correct the permissions"
-"""How a user corrects a failed write."""
 
 
 @contextmanager
@@ -35,12 +32,9 @@ def naming(path: Path, error: type[MBMLError], remedy: str, done: str = "read") 
 def replacing(
     path: Path, error: type[MBMLError] = ResultsError, remedy: str = f"{FREE}, then try again"
 ) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of ``path`` once the block has ended without a failure.
+    """Open a new file that takes the place of ``path`` once the block has ended; a failure keeps the earlier one.
 
-    It is brought down to the disk before it is renamed, so that a kill or a full disk leaves the earlier file.
-
-    Raises:
-        error: It cannot be written; an earlier file is as it was.
+    It is brought down to the disk before it is renamed, so that a kill or a full disk leaves the earlier file too.
     """
     partial = path.with_name(f".{path.name}.partial")
     with naming(path, error, f"{remedy}; an earlier file is kept", "written"):
@@ -69,22 +63,14 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of an ``.npz``, none of them by unpickling.
-
-    Raises:
-        ResultsError: The file cannot be read.
-    """
+    """Read all arrays of an ``.npz``, none of them by unpickling."""
     again = "run again what writes it"
     with naming(path, ResultsError, again), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
 def read_sealed_json(path: Path, schema: int, error: type[MBMLError], remedy: str) -> dict[str, Any]:
-    """Read a JSON file that holds its ``schema`` and, under ``sha256``, the `hash_json` of its content.
-
-    Raises:
-        error: It cannot be read, has another schema, or is not as it was written.
-    """
+    """Read a JSON file that holds its ``schema`` and, under ``sha256``, its `hash_json`; refuse any other with ``error``."""
     with naming(path, error, remedy):
         content = json.loads(path.read_bytes())
         found = content.get("schema") if isinstance(content, dict) else None
@@ -106,24 +92,3 @@ def hash_json(content: Mapping[str, Any]) -> str:
     if json.loads(text) != rest:
         raise ValueError("tuples and keys that are no text would come back as something else")
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def hash_tensors(content: Any) -> str:
-    """Compute the SHA-256 of tensors in nested dicts and lists, whatever file or device they come from."""
-    found = hashlib.sha256()
-    for part in _parts(content):
-        found.update(part)
-    return found.hexdigest()
-
-
-def _parts(content: Any) -> Iterator[bytes | memoryview]:
-    """Walk through nested containers and give the bytes of each leaf, with its type and shape."""
-    if isinstance(content, Tensor):
-        yield f"{content.dtype}{tuple(content.shape)}".encode()
-        yield content.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-    elif isinstance(content, Mapping | list | tuple):
-        yield f"{'mapping' if isinstance(content, Mapping) else 'sequence'}{len(content)}".encode()
-        for item in content.items() if isinstance(content, Mapping) else content:
-            yield from _parts(item)
-    else:
-        yield f"{type(content).__name__}:{content!r};".encode()

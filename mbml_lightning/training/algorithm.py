@@ -128,10 +128,9 @@ class Algorithm(Checkpointed, ABC):
         return Plan(self.batch_size, self.context_rows, self.updates_per_block, self.seed, self.share)
 
     def setup(self, stage: str) -> None:
-        """Take this rank's share when a training begins; Lightning calls this before it loads weights or data.
+        """Take this rank's share when a training begins, and refuse a strategy that would mix what ranks learn.
 
-        Raises:
-            ConfigurationError: If ranks run under a strategy that would mix what they learn.
+        Lightning calls this before it loads weights or data.
         """
         if ranks.world_size() > 1 and not isinstance(self.trainer.strategy, UnwrappedDDP):
             raise ConfigurationError("trainer.strategy: several ranks need `--trainer conf/trainer/ddp.yaml`")
@@ -140,7 +139,7 @@ class Algorithm(Checkpointed, ABC):
 
     def take_share(self) -> None:
         """Share the rows of every batch out over ranks."""
-        self.share = ranks.Share.of_rows(self.num_tasks)
+        self.share = ranks.Share(self.num_tasks, range(self.num_tasks), ranks.rank(), ranks.world_size())
 
     def on_fit_start(self) -> None:
         """Give all ranks the weights of rank 0; Lightning calls this once weights and data are in place."""
@@ -158,16 +157,13 @@ class Algorithm(Checkpointed, ABC):
         self.log_block({name: value / len(block) for name, value in sums.items()})
 
     def log_block(self, means: dict[str, Tensor]) -> None:
-        """Log the means of a block's losses, in one transfer from the device.
-
-        Raises:
-            FloatingPointError: If a loss is not finite.
-        """
+        """Log the means of a block's losses, in one transfer from the device; refuse one that is not finite."""
         values = self.over_ranks(torch.stack(list(means.values()))).tolist()
-        for name, value in zip(means, values, strict=True):
+        logged = dict(zip(means, values, strict=True))
+        for name, value in logged.items():
             if not math.isfinite(value):
                 raise FloatingPointError(f"{name} is {value} after {self.global_step} updates: {NOT_FINITE}")
-        self.write({f"train/{name}": value for name, value in zip(means, values, strict=True)})
+        self.write({f"train/{name}": value for name, value in logged.items()})
         self.log("updates", float(self.global_step), prog_bar=True, logger=False)
 
     def over_ranks(self, means: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

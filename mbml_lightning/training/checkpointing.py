@@ -13,11 +13,10 @@ from torch.optim import Optimizer
 from mbml_lightning import ranks
 from mbml_lightning.arguments import PositiveInt
 from mbml_lightning.envs import TaskDistribution
-from mbml_lightning.errors import CheckpointError, ConfigurationError
-from mbml_lightning.files.checkpoints import Checkpoint
+from mbml_lightning.errors import CheckpointError
+from mbml_lightning.files.checkpoints import Checkpoint, hash_tensors
 from mbml_lightning.files.provenance import made_by
-from mbml_lightning.files.writing import hash_tensors
-from mbml_lightning.training import sharding as task_sharding
+from mbml_lightning.training import sharding
 from mbml_lightning.training.stopping import evaluation_is_due
 
 NOT_FINITE = "lower model.lr or look at the data; the last checkpoint is kept"
@@ -66,11 +65,7 @@ class Checkpointed(L.LightningModule):
     # Saving ----------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put all tasks' weights together and add the record; Lightning calls it before it writes a checkpoint.
-
-        Raises:
-            FloatingPointError: A weight is not finite: the last good checkpoint is kept.
-        """
+        """Put all tasks' weights together and add the record; Lightning calls it before it writes a checkpoint."""
         for name, tensor in checkpoint["state_dict"].items():
             if not tensor.isfinite().all():
                 raise FloatingPointError(f"{name} is not finite after {self.global_step} updates: {NOT_FINITE}")
@@ -82,13 +77,13 @@ class Checkpointed(L.LightningModule):
         if len(self.share.tasks) == self.num_tasks:
             return {}
         kept = {name: value for name, value in checkpoint.items() if name in ("state_dict", "optimizer_states")}
-        parts = ranks.collect(task_sharding.on_cpu(kept, *self.axes()))[: len(ranks.first_ranks(self.num_tasks))]
-        return task_sharding.join(parts, *self.axes()) if parts else {}
+        parts = ranks.collect(sharding.on_cpu(kept, *self.axes()), self.num_tasks)
+        return sharding.join(parts, *self.axes()) if parts else {}
 
-    def axes(self) -> tuple[task_sharding.Axes, list[list[int]]]:
+    def axes(self) -> tuple[sharding.Axes, list[list[int]]]:
         """Find the axis of tasks in each weight, and in the moments of each optimiser."""
-        axes = task_sharding.task_axes(self)
-        return axes, task_sharding.optimizer_axes(axes, self, self.fresh_optimizers())
+        axes = sharding.task_axes(self)
+        return axes, sharding.optimizer_axes(axes, self, self.fresh_optimizers())
 
     def fresh_optimizers(self) -> Sequence[Optimizer]:
         """Make the optimisers of the configuration anew, without the state of those in use."""
@@ -109,22 +104,14 @@ class Checkpointed(L.LightningModule):
             self.changes = [*found.record.get("changes", []), *changes]
             self.resumed = found
         if len(self.share.tasks) < self.num_tasks:
-            checkpoint |= task_sharding.cut(checkpoint, *self.axes(), self.share.tasks)
+            checkpoint |= sharding.cut(checkpoint, *self.axes(), self.share.tasks)
 
     def check_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Refuse weights of another method or for other tasks.
-
-        Raises:
-            CheckpointError: The record says so.
-        """
+        """Refuse weights of another method or for other tasks."""
         checkpoint.check(**self.identity())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load weights of the networks that the configuration describes.
-
-        Raises:
-            CheckpointError: The networks differ.
-        """
+        """Load weights; refuse those of other networks than the configuration describes."""
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
@@ -137,13 +124,12 @@ class Checkpointed(L.LightningModule):
 
         Lightning restores the optimisers with the learning rates of the checkpoint: the configured ones replace them.
         """
-        if self.resumed is None:
-            return
-        self.resumed.check_parents(self.parents)
-        self.resumed = None
-        for restored, fresh in zip(self.trainer.optimizers, self.fresh_optimizers(), strict=True):
-            for group, configured in zip(restored.param_groups, fresh.param_groups, strict=True):
-                group["lr"] = configured["lr"]
+        if self.resumed is not None:
+            self.resumed.check_parents(self.parents)
+            self.resumed = None
+            for restored, fresh in zip(self.trainer.optimizers, self.fresh_optimizers(), strict=True):
+                for group, configured in zip(restored.param_groups, fresh.param_groups, strict=True):
+                    group["lr"] = configured["lr"]
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -157,8 +143,6 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, dirpath: str, every_n_updates: PositiveInt = 1000) -> None:
-        if every_n_updates < 1:
-            raise ConfigurationError(f"checkpoint.every_n_updates is {every_n_updates}, but must be at least 1")
         super().__init__(dirpath=dirpath, save_top_k=0, save_last=True, enable_version_counter=False)
         self.every_n_updates = every_n_updates
         self._saved_at = 0

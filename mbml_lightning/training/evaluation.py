@@ -1,8 +1,7 @@
-"""Evaluation while Lightning trains or validates: `OnlineEvaluation` decides when, `Evaluator` does it."""
+"""Evaluation while Lightning trains or validates: when, of how many trials, under which protocols."""
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,14 @@ from mbml_lightning.evaluation.contexts import (
 from mbml_lightning.evaluation.metrics import CountedReturn
 from mbml_lightning.evaluation.trials import Chunk, merge, own_chunks
 from mbml_lightning.files.evaluation import Evaluation, Split, file_name, save_trajectories
-from mbml_lightning.files.provenance import made_by
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.seeds import EpisodeSeeds
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.training.per_task import PerTask
 from mbml_lightning.training.stopping import STOP
+
+Results = Mapping[str, Adaptation]
+"""By split, of all its tasks and trials."""
 
 
 class OnlineEvaluation(Callback):
@@ -58,7 +59,7 @@ class OnlineEvaluation(Callback):
         context_episodes: Episodes of an offline context.
 
     Raises:
-        ConfigurationError: A protocol is unknown or badly named, or there is none, or offline contexts would be empty.
+        ConfigurationError: A protocol is unknown or badly named, or there is none.
     """
 
     def __init__(
@@ -77,19 +78,17 @@ class OnlineEvaluation(Callback):
         collectors: Mapping[str, str] | None = None,
         context_episodes: PositiveInt = 1,
     ) -> None:
-        found = [find_protocol(choice) for choice in protocols]
-        self.protocols = list({protocol.name: protocol for protocol in found}.values())
+        if not protocols:
+            raise ConfigurationError("evaluation.protocols is empty: choose at least one")
+        self.folder, self.splits, self.unseen_tasks, self.seed = Path(folder), splits, unseen_tasks, seed
+        self.episodes, self.uncounted, self.max_context, self.copies = episodes, uncounted, max_context, copies
         self.trials, self.trials_while_training = trials, trials_while_training or trials
-        self.paths = collectors or {}
-        self.evaluator = Evaluator(
-            Path(folder), list(splits), unseen_tasks, episodes, uncounted, max_context, copies, seed, context_episodes
-        )
+        self.protocols = list({protocol.name: protocol for protocol in map(find_protocol, protocols)}.values())
+        self.collectors, self.context_episodes = collectors or {}, context_episodes
+        self.actors: dict[str, MLP] = {}  # by split the networks that collect contexts
+        self.made_of: dict[str, str] = {}  # SHA-256 of their weights
         self.evaluated_at: int | None = None  # the step of the last whole evaluation
         self.left_at: int | None = None  # the step whose evaluation a signal ended
-        if not self.protocols:
-            raise ConfigurationError("evaluation.protocols is empty: choose at least one")
-        if context_episodes < 1:
-            raise ConfigurationError(f"evaluation.context_episodes is {context_episodes}, but must be at least 1")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what Lightning keeps in a checkpoint, so that a resumed run repeats an interrupted evaluation."""
@@ -102,11 +101,13 @@ class OnlineEvaluation(Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Read the actors that collect contexts when a run begins, so that a missing one is named before any work."""
         method = method_of(trainer)
-        self.evaluator.read_collectors(method, self.protocols_of(method), self.paths)
+        for split, tasks in needed_actors(self.protocols_of(method), self.tasks(method)).items():
+            found = read_collectors(self.collectors.get(split), split, method.distribution.name, tasks)
+            self.actors[split], self.made_of[f"collectors.{split}"] = actors(found), found.digest
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate whenever Lightning validates, but not in its sanity check before the training."""
-        if self.evaluator.splits and not trainer.sanity_checking:
+        if self.splits and not trainer.sanity_checking:
             self.evaluate(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -127,13 +128,18 @@ class OnlineEvaluation(Callback):
         if self.ends_with_evaluation(trainer):
             method = method_of(trainer)
             weights, last = method.weights_digest(), self.protocols_of(method)[-1]
-            if not ranks.gather(self.evaluator.is_saved(last, weights, self.trials))[0]:
+            try:
+                kept = Evaluation.load(self.folder / file_name("evaluation.json", last.name))
+                saved = kept.made_of.get("weights") == weights and kept.trials == self.trials
+            except ResultsError:
+                saved = False
+            if not ranks.gather(saved)[0]:
                 self.evaluate(trainer)
 
     def ends_with_evaluation(self, trainer: L.Trainer) -> bool:
         """Tell whether all updates are done and their weights are to be evaluated; asked on all ranks together."""
         finished = trainer.global_step >= trainer.max_steps and trainer.enable_validation
-        return bool(self.evaluator.splits) and finished and not STOP.agreed()
+        return bool(self.splits) and finished and not STOP.agreed()
 
     def evaluate(self, trainer: L.Trainer) -> None:
         """Act, log and save, one protocol after the other, until a signal asks to stop."""
@@ -142,67 +148,18 @@ class OnlineEvaluation(Callback):
         weights = method.weights_digest()
         for protocol in self.protocols_of(method):
             started = time.perf_counter()
-            results = self.evaluator.act(protocol, method, trials)
+            results = self.act(protocol, method, trials)
             self.left_at = None if results else trainer.global_step
             if not results:
                 return
             self.log_scores(trainer, protocol, results)
             if trainer.is_global_zero:
-                self.evaluator.save(protocol, method, results, weights, time.perf_counter() - started)
+                self.save(protocol, method, results, weights, time.perf_counter() - started)
         self.evaluated_at = trainer.global_step
 
     def protocols_of(self, method: Algorithm) -> list[ContextProtocol]:
         """List the protocols for a method: those that infer no task have no use for contexts."""
         return self.protocols if method.encoder is not None else [PAPER]
-
-    def log_scores(self, trainer: L.Trainer, protocol: ContextProtocol, results: Mapping[str, Adaptation]) -> None:
-        """Give scores to Lightning, for the bar and for callbacks that choose by one, and to the loggers."""
-        method, scores = method_of(trainer), {split: self.evaluator.score(result) for split, result in results.items()}
-        ending = "" if protocol == PAPER else f"_{protocol.name}"
-        values = {f"val/return_{split}{ending}": float(score["mean"]) for split, score in scores.items()}
-        protocols = self.protocols_of(method)
-        if trainer.validating:
-            shown = dict(values)
-            if protocol == (PAPER if PAPER in protocols else protocols[0]):
-                shown["val/return"] = float(scores.get("test", next(iter(scores.values())))["mean"])
-            for name, value in shown.items():
-                method.log(name, value, prog_bar=name == "val/return", logger=False, batch_size=1)
-        for split, score in scores.items() if protocol == PAPER else ():
-            values |= {f"val/return_{split}_task_{i}": value for i, value in enumerate(score["tasks"].tolist())}
-        for logger in trainer.loggers if trainer.is_global_zero else ():
-            logger.log_metrics(values, step=method.trained_updates)
-            logger.save()
-
-
-@dataclass
-class Evaluator:
-    """Acts on the tasks of a method, scores what happened and saves it; the arguments are those of the callback."""
-
-    folder: Path
-    splits: Sequence[str]
-    unseen_tasks: int | None
-    episodes: int
-    uncounted: int
-    max_context: int | None
-    copies: int
-    seed: int
-    context_episodes: int
-    actors: dict[str, MLP] = field(default_factory=dict)
-    """By split the networks that collect contexts."""
-    made_of: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of their weights."""
-
-    def read_collectors(
-        self, method: Algorithm, protocols: Sequence[ContextProtocol], paths: Mapping[str, str]
-    ) -> None:
-        """Read the actors that the protocols need.
-
-        Raises:
-            CheckpointError: A checkpoint is missing or does not fit.
-        """
-        for split, tasks in needed_actors(protocols, self.tasks(method)).items():
-            found = read_collectors(paths.get(split), split, method.distribution.name, tasks)
-            self.actors[split], self.made_of[f"collectors.{split}"] = actors(found), found.digest
 
     def tasks(self, method: Algorithm) -> dict[str, int]:
         """Count the tasks that are acted on, by split."""
@@ -229,37 +186,38 @@ class Evaluator:
         """Act the trials of a chunk under a protocol."""
         seeds = EpisodeSeeds(self.seed, *chunk, device=method.device)
         start = protocol.begin(method.distribution, seeds, self.actors, self.context_episodes)
-        return adapt(
-            method.policy(), method.encoder, method.distribution, seeds, self.episodes, self.max_context, start
-        )
+        how = self.episodes, self.max_context, start
+        return adapt(method.policy(), method.encoder, method.distribution, seeds, *how)
 
-    def score(self, result: Adaptation) -> dict[str, torch.Tensor]:
-        """Compute the counted returns, of results that every rank has."""
-        metric = CountedReturn(self.uncounted, sync_on_compute=False)
-        metric.update(torch.from_numpy(result.returns))
-        scores: dict[str, torch.Tensor] = metric.compute()
-        return scores
-
-    def is_saved(self, protocol: ContextProtocol, weights: str, trials: int) -> bool:
-        """Tell whether the folder has a whole evaluation of these weights."""
-        try:
-            kept = Evaluation.load(self.folder / file_name("evaluation.json", protocol.name))
-        except ResultsError:
-            return False
-        return kept.made_of.get("weights") == weights and kept.trials == trials
+    def log_scores(self, trainer: L.Trainer, protocol: ContextProtocol, results: Results) -> None:
+        """Give scores to Lightning, for the bar and for callbacks that choose by one, and to the loggers."""
+        method, scores = method_of(trainer), {}
+        for split, result in results.items():
+            metric = CountedReturn(self.uncounted, sync_on_compute=False)  # every rank has all results
+            metric.update(torch.from_numpy(result.returns))
+            scores[split] = metric.compute()
+        ending = "" if protocol == PAPER else f"_{protocol.name}"
+        values = {f"val/return_{split}{ending}": float(score["mean"]) for split, score in scores.items()}
+        protocols = self.protocols_of(method)
+        if trainer.validating:
+            shown = dict(values)
+            if protocol == (PAPER if PAPER in protocols else protocols[0]):
+                shown["val/return"] = float(scores.get("test", next(iter(scores.values())))["mean"])
+            for name, value in shown.items():
+                method.log(name, value, prog_bar=name == "val/return", logger=False, batch_size=1)
+        for split, score in scores.items() if protocol == PAPER else ():
+            values |= {f"val/return_{split}_task_{i}": value for i, value in enumerate(score["tasks"].tolist())}
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            logger.log_metrics(values, step=method.trained_updates)
+            logger.save()
 
     def save(
-        self,
-        protocol: ContextProtocol,
-        method: Algorithm,
-        results: Mapping[str, Adaptation],
-        weights: str,
-        seconds: float,
+        self, protocol: ContextProtocol, method: Algorithm, results: Results, weights: str, seconds: float
     ) -> None:
         """Write the protocol's ``evaluation.json`` and ``trajectories.npz``."""
         distribution, made = method.distribution, method.provenance()
         returns = {name: x.returns for name, x in results.items()}
-        evaluation = Evaluation(
+        Evaluation(
             method=type(method).__name__,
             distribution=distribution.name,
             env_id=distribution.env_id,
@@ -271,21 +229,15 @@ class Evaluator:
             uncounted=self.uncounted,
             trials=next(iter(returns.values())).shape[1],
             splits={name: Split(distribution.tasks(name)[: len(x)].tolist(), x) for name, x in returns.items()},
-            made_by=made_by() | {"wall_clock": {"evaluation": round(seconds, 3)}},
+            made_by=made["made_by"] | {"wall_clock": {"evaluation": round(seconds, 3)}},
             made_of={"weights": weights} | self.made_of | {name: made[name] for name in ("data", "parents", "config")},
-        )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        evaluation.save(self.folder / file_name("evaluation.json", protocol.name))
+        ).save(self.folder / file_name("evaluation.json", protocol.name))
         paths = {split: result.observations for split, result in results.items()}
         save_trajectories(self.folder / file_name("trajectories.npz", protocol.name), paths)
 
 
 def method_of(trainer: L.Trainer) -> Algorithm:
-    """Return the method that the trainer trains or validates.
-
-    Raises:
-        TypeError: It is none of this package's kind.
-    """
+    """Return the method that the trainer trains or validates; refuse one that is none of this package's kind."""
     if not isinstance(trainer.lightning_module, Algorithm):
         raise TypeError(f"OnlineEvaluation evaluates an Algorithm, not a {type(trainer.lightning_module).__name__}")
     return trainer.lightning_module

@@ -10,11 +10,7 @@ from mbml_lightning.files.log import LogFile
 
 
 class JSONLLogger(Logger):
-    """``metrics.jsonl`` in the run's folder, one line of JSON a call.
-
-    Args:
-        save_dir: Folder of the run, where Lightning saves too.
-    """
+    """``metrics.jsonl`` in the run's folder ``save_dir``, one line of JSON a call."""
 
     def __init__(self, save_dir: str) -> None:
         super().__init__()
@@ -42,11 +38,7 @@ class JSONLLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append one line to the log.
-
-        Raises:
-            ResultsError: It cannot be written.
-        """
+        """Append one line to the log."""
         self._file.append(step, metrics)
 
     @rank_zero_only

@@ -17,7 +17,7 @@ class PerTask(Algorithm):
 
     def take_share(self) -> None:
         """Share the tasks out over ranks, and drop the networks of other ranks' tasks."""
-        self.share = ranks.Share.of_tasks(self.num_tasks)
+        self.share = ranks.Share(self.num_tasks, ranks.own_tasks(self.num_tasks))
         if not self.share.is_whole:
             sharding.keep_tasks(self, self.share.tasks)
 
@@ -26,5 +26,5 @@ class PerTask(Algorithm):
 
     def over_ranks(self, means: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Average over all tasks what was averaged over this rank's."""
-        repeats = ranks.rank() not in ranks.first_ranks(self.num_tasks)  # of more ranks than tasks, the last repeat
+        repeats = ranks.rank() >= self.num_tasks  # of more ranks than tasks, the last repeat
         return ranks.total(means * (0 if repeats else len(self.share.tasks) / self.num_tasks))

@@ -5,17 +5,15 @@ from pathlib import Path
 from typing import Literal
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from mbml_lightning.arguments import PositiveInt, Seed
 from mbml_lightning.data.relabelling import OracleRelabeller, under_every_task
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import RelabellingError, ResultsError
 from mbml_lightning.evaluation.metrics import RewardReading
-from mbml_lightning.files.posteriors import load_posteriors
+from mbml_lightning.files.posteriors import Means, load_posteriors
 from mbml_lightning.files.writing import write_arrays
 from mbml_lightning.nets.task_encoder import product
 from mbml_lightning.training.algorithm import Algorithm
@@ -41,9 +39,9 @@ class RewardSensitivity(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw contexts before the first block; unless the run is resumed, keep their posteriors before training."""
-        if not isinstance(pl_module, Algorithm) or pl_module.encoder is None or pl_module.num_tasks < 2:
+        if not (isinstance(pl_module, Algorithm) and trainer.is_global_zero):
             return
-        if not trainer.is_global_zero:
+        if pl_module.encoder is None or pl_module.num_tasks < 2:
             return
         try:
             self.rows = self.swapped(pl_module.rows, pl_module)
@@ -85,22 +83,11 @@ class RewardSensitivity(Callback):
 
     def save(self, when: Literal["before", "after"], own: Gaussian, swapped: Gaussian) -> None:
         """Replace this moment's posteriors in ``posteriors.npz``, whole or not at all."""
-        path = self.folder / "posteriors.npz"
-        arrays = {f"{when}_own": _numpy(own.mean), f"{when}_relabelled": _numpy(swapped.mean)}
+        path, kept = self.folder / "posteriors.npz", dict[str, Means]()
         if when == "after" and path.exists():
-            arrays |= before_training(path)
-        write_arrays(path, arrays)
-
-
-def before_training(path: Path) -> dict[str, np.ndarray]:
-    """Read the posteriors before training from ``posteriors.npz``; none, with a warning, if it is damaged."""
-    try:
-        means = load_posteriors(path).get("before")
-    except ResultsError as error:
-        logging.getLogger(__name__).warning("%s: the posteriors before training are lost", error)
-        return {}
-    return {} if means is None else {"before_own": means.own, "before_relabelled": means.relabelled}
-
-
-def _numpy(x: Tensor) -> np.ndarray:
-    return x.float().cpu().numpy()
+            try:
+                kept = load_posteriors(path)
+            except ResultsError as error:
+                logging.getLogger(__name__).warning("%s: the posteriors before training are lost", error)
+        kept[when] = Means(*(x.mean.float().cpu().numpy() for x in (own, swapped)))
+        write_arrays(path, {f"{w}_{kind}": x for w, means in kept.items() for kind, x in means._asdict().items()})

@@ -35,7 +35,7 @@ def keep_tasks(learners: nn.Module, tasks: range) -> None:
     """Drop the weights of all other tasks; call it before optimisers are made."""
     axes = task_axes(learners)
     for name, parameter in learners.named_parameters():
-        parameter.data = _narrow(tasks)([parameter.data], axes[name])
+        parameter.data = parameter.data.narrow(axes[name], tasks.start, len(tasks)).clone()
     for module in learners.modules():
         if isinstance(module, MLP):
             module.members = (*module.members[:-1], len(tasks))
@@ -53,11 +53,7 @@ def on_cpu(state: State, axes: Axes, optimizers: list[list[int]]) -> State:
 
 def cut(state: State, axes: Axes, optimizers: list[list[int]], tasks: range) -> State:
     """Cut the state of some tasks out of that of all."""
-    return _rebuild([state], axes, optimizers, _narrow(tasks))
-
-
-def _narrow(tasks: range) -> Callable[[list[Tensor], int], Tensor]:
-    return lambda tensors, axis: tensors[0].narrow(axis, tasks.start, len(tasks)).clone()
+    return _rebuild([state], axes, optimizers, lambda x, axis: x[0].narrow(axis, tasks.start, len(tasks)).clone())
 
 
 def _rebuild(

@@ -14,14 +14,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopSignal:
-    """The first signal that asked this process to stop, noted without interrupting what it does.
-
-    Attributes:
-        received: Its number; None as long as there was none.
-    """
+    """The first signal that asked this process to stop, noted without interrupting what it does."""
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        self.received: int | None = None  # its number
         self._handlers: dict[int, Any] = {}
 
     def install(self) -> None:
@@ -49,8 +45,7 @@ class StopSignal:
         self.received = number
 
 
-STOP = StopSignal()
-"""The one of this process, since signal handlers are the process's."""
+STOP = StopSignal()  # one, since signal handlers are the process's
 
 
 def evaluation_is_due(trainer: L.Trainer) -> bool:

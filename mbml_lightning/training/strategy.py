@@ -21,9 +21,8 @@ STARTED_BY = "MBML_STARTED_BY"
 class UnwrappedDDP(DDPStrategy):
     """Data-parallel training without the wrapper around the module.
 
-    Torch's wrapper averages the gradients of every ``backward`` and gives all ranks the weights of rank 0. Here tasks
-    that have nothing in common stay on their rank, and where gradients are averaged, it is one message an optimiser's
-    step.
+    Tasks that have nothing in common stay on their rank; where gradients are averaged, it is one message an optimiser's
+    step, and not one for every ``backward`` as with torch's wrapper.
 
     Args:
         timeout_minutes: How long ranks wait for each other in training. In evaluations they wait as long as it takes.

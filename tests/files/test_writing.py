@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbml_lightning.errors import CheckpointError, ResultsError
+from mbml_lightning.files.checkpoints import hash_tensors
 from mbml_lightning.files.writing import (
     hash_json,
-    hash_tensors,
     read_arrays,
     read_sealed_json,
     replacing,
