@@ -2,9 +2,9 @@
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import docstring_parser
 import numpy as np
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mbml_lightning.envs.distribution import TaskDistribution
-from mbml_lightning.envs.registry import distribution, every_distribution
+from mbml_lightning.envs.registry import every_distribution
 from mbml_lightning.envs.task_env import TaskEnv
 from mbml_lightning.splits import SPLITS
 
@@ -77,61 +77,31 @@ SECTION = """\
 """
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One distribution as the table lists it.
+class Entry(NamedTuple):
+    """One distribution as the table lists it; its reward's terms are those that the info of a step names."""
 
-    Attributes:
-        family: Its name.
-        env_id: Gymnasium's.
-        observation_dim: S.
-        action_dim: A.
-        horizon: Steps of an episode.
-        frames_per_second: Control steps in a simulated second.
-        tasks: Their number by official set.
-        options: Their defaults.
-        reward_terms: Names in the info of a step.
-    """
-
-    family: str
-    env_id: str
-    observation_dim: int
-    action_dim: int
-    horizon: int
-    frames_per_second: int
-    tasks: dict[str, int]
+    family: TaskDistribution
     options: dict[str, Any]
     reward_terms: tuple[str, ...]
 
     def cells(self, below: str) -> list[str]:
         """Write the cells of a row in the order of ``HEADER``; ``below`` begins a new line within a cell."""
-        name = below.join([self.env_id, *(f"{option}={default}" for option, default in self.options.items())])
-        numbers = (self.observation_dim, self.action_dim, self.horizon, self.frames_per_second)
-        sets = "/".join(str(self.tasks.get(split, "-")) for split in SPLITS)
+        of = self.family
+        name = below.join([of.env_id, *(f"{option}={default}" for option, default in self.options.items())])
+        numbers = (of.observation_dim, of.action_dim, of.horizon, of.frames_per_second)
+        sets = "/".join(str(len(of.splits[split])) if split in of.splits else "-" for split in SPLITS)
         return [name, *map(str, numbers), sets, below.join(self.reward_terms)]
 
 
-def entry(family: TaskDistribution) -> Entry:
-    """Describe a distribution; the terms of its reward are read off one step."""
-    env = TaskEnv(family.name)
-    env.reset(seed=0)
-    *_, terms = env.step(np.zeros(family.action_dim))
-    return Entry(
-        family=family.family,
-        env_id=family.env_id,
-        observation_dim=family.observation_dim,
-        action_dim=family.action_dim,
-        horizon=family.horizon,
-        frames_per_second=family.frames_per_second,
-        tasks={split: len(tasks) for split, tasks in family.splits.items()},
-        options={field.name: field.default for field in fields(family)},
-        reward_terms=tuple(terms),
-    )
-
-
 def entries() -> list[Entry]:
-    """Describe all distributions, those of the paper first."""
-    return [entry(family) for family in every_distribution().values()]
+    """Describe all distributions, those of the paper first; the terms of a reward are read off one step."""
+    listed = []
+    for family in every_distribution().values():
+        env = TaskEnv(family.name)
+        env.reset(seed=0)
+        *_, terms = env.step(np.zeros(family.action_dim))
+        listed.append(Entry(family, {field.name: field.default for field in fields(family)}, tuple(terms)))
+    return listed
 
 
 def option_meaning(family: type[TaskDistribution], option: str) -> str:
@@ -142,38 +112,21 @@ def option_meaning(family: type[TaskDistribution], option: str) -> str:
 
 
 def page() -> str:
-    """Write the page in Markdown."""
-    listed = entries()
-    lines = [HEADER, ["---"] * len(HEADER), *(one.cells("<br>") for one in listed)]
-    return PAGE.format(
-        table="".join(f"| {' | '.join(line)} |\n" for line in lines),
-        legend="\n".join(f"- {name}: {meaning}" for name, meaning in HEADER.items()),
-        steps=STEPS_BEFORE_PICTURE,
-        sections="\n".join(section(one) for one in listed),
-    )
-
-
-def section(one: Entry) -> str:
-    """Write the section of one distribution: its meaning, its tasks, its options, its picture."""
-    family = distribution(one.family)
-    options = "".join(
-        f"- `{name}={default}`: {option_meaning(type(family), name)}\n" for name, default in one.options.items()
-    )
-    return SECTION.format(
-        name=one.family,
-        meaning=docstring_parser.parse(family.__doc__ or "").short_description,
-        task=family.task_meaning,
-        options=options,
-        steps=STEPS_BEFORE_PICTURE,
-    )
+    """Write the page in Markdown: the table, and of each distribution its meaning, tasks, options and picture."""
+    listed, sections, steps = entries(), [], STEPS_BEFORE_PICTURE
+    for family, options, _ in listed:
+        lines = (f"- `{name}={default}`: {option_meaning(type(family), name)}\n" for name, default in options.items())
+        meaning, task = docstring_parser.parse(family.__doc__ or "").short_description, family.task_meaning
+        about = {"name": family.family, "meaning": meaning, "task": task, "options": "".join(lines), "steps": steps}
+        sections.append(SECTION.format(**about))
+    rows = [HEADER, ["---"] * len(HEADER), *(one.cells("<br>") for one in listed)]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    legend = "\n".join(f"- {name}: {meaning}" for name, meaning in HEADER.items())
+    return PAGE.format(table=table, legend=legend, steps=steps, sections="\n".join(sections))
 
 
 def picture(name: str) -> UInt8[np.ndarray, "height width 3"]:
-    """Render the first training task after some steps of a seeded random policy.
-
-    Raises:
-        RuntimeError: No OpenGL context can be created.
-    """
+    """Render the first training task after some steps of a seeded random policy."""
     env = TaskEnv(name, render_mode="rgb_array")
     env.reset(seed=0)
     env.action_space.seed(0)
@@ -186,34 +139,25 @@ def picture(name: str) -> UInt8[np.ndarray, "height width 3"]:
 
 
 def write_page(path: Path) -> None:
-    """Write the page to ``path`` and the pictures to ``images`` beside it.
-
-    Raises:
-        RuntimeError: No OpenGL context can be created.
-    """
+    """Write the page to ``path`` and the pictures to ``images`` beside it; they need an OpenGL context."""
     from matplotlib.image import imsave  # only here: the table needs no pictures
 
     images = path.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
     for name in every_distribution():
-        smallest = {"optimize": True, "compress_level": 9}
-        imsave(images / f"{name}.png", picture(name), pil_kwargs=smallest)
+        imsave(images / f"{name}.png", picture(name), pil_kwargs={"optimize": True, "compress_level": 9})
     path.write_text(page(), encoding="utf-8")
 
 
 def envs_command(words: Sequence[str]) -> None:
-    """Print the table, or write the page.
-
-    Args:
-        words: The command line after ``mbml envs``.
-    """
+    """Print the table, or write the page; ``words`` is the command line after ``mbml envs``."""
     parser = ArgumentParser("mbml envs", description="List the registered environments.")
     parser.add_argument(
         "--page", type=Path, help="write a Markdown page with pictures here, instead of printing the table"
     )
     path = parser.parse_args(words).page
     if path is None:
-        _print(entries())
+        print_table()
         return
     try:
         write_page(path)
@@ -221,11 +165,12 @@ def envs_command(words: Sequence[str]) -> None:
         parser.exit(1, f"mbml envs: error: {error}\n")
 
 
-def _print(listed: Sequence[Entry]) -> None:
+def print_table() -> None:
+    """Print the table, and below it what its columns mean."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in HEADER:
         table.add_column(name, justify="left" if name in ("id", "reward") else "right", no_wrap=True)
-    for one in listed:
+    for one in entries():
         table.add_row(*(Text(cell) for cell in one.cells("\n")))
     console = Console()
     console.print(table)

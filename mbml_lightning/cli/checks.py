@@ -27,12 +27,7 @@ def refuse(path: str, value: Any, remedy: str) -> NoReturn:
 def check_values(config: Values, made: Mapping[str, type]) -> None:
     """Refuse null where an argument has to be given, numbers that are not finite, and texts that are not printable.
 
-    Args:
-        config: Single values, and sections, of which those with a ``class_path`` say themselves what they become.
-        made: What the other sections become.
-
-    Raises:
-        ConfigurationError: The first such value, with its path in the configuration.
+    ``made`` says what those sections become that have no ``class_path``.
     """
     single = [name for name, value in config.items() if not isinstance(value, Mapping)]
     for name in dict.fromkeys([*single, *made, *config]):  # first what others are interpolated from
@@ -75,8 +70,7 @@ def check_value(path: str, value: Any, hint: Any) -> None:
     if isinstance(value, Mapping) and "class_path" in value:
         check_arguments(path, resolve_name(value["class_path"]), value.get("init_args") or {})
     elif isinstance(value, Mapping | list | tuple):
-        held = value.items() if isinstance(value, Mapping) else (("", item) for item in value)
-        for key, item in held:
+        for key, item in value.items() if isinstance(value, Mapping) else (("", item) for item in value):
             check_value(f"{path}.{key}" if key else path, item, Any if hint is Any else object)
 
 
@@ -84,23 +78,18 @@ def check_value(path: str, value: Any, hint: Any) -> None:
 
 
 def check_agreement(config: Values, trains: bool) -> None:
-    """Refuse a configuration whose sections cannot be run together.
-
-    Args:
-        config: All sections, with values that are right by themselves.
-        trains: Whether the trainer is to train.
-
-    Raises:
-        ConfigurationError: Two arguments do not fit each other.
-    """
+    """Refuse a configuration whose sections, right by themselves, cannot be run together."""
     try:
         distribution = envs.distribution(config["task"]["distribution"])
     except ValueError as error:
         raise ConfigurationError(f"task.distribution: {error}") from None
     model, data = (config[section].get("init_args") or {} for section in ("model", "data"))
     check_tasks(config["task"]["distribution"], distribution, model, data)
-    check_evaluation(distribution, config["evaluation"])
-    trainer = config["trainer"]
+    evaluation, trainer = config["evaluation"], config["trainer"]
+    for split in evaluation["splits"]:
+        check_split("evaluation.splits", split, distribution)
+    if evaluation["uncounted"] >= evaluation["episodes"]:
+        refuse("evaluation.uncounted", evaluation["uncounted"], f"below evaluation.episodes, {evaluation['episodes']}")
     check_range("seed_everything", config["seed_everything"], 0, 2**32 - 1)
     for name in ("devices", "num_nodes"):
         check_range(f"trainer.{name}", trainer[name], -1, 4096)
@@ -119,26 +108,22 @@ def check_range(path: str, value: Any, low: int, high: int) -> None:
         refuse(path, value, f"at least {low}" if value < low else f"at most {high:,}")
 
 
+def check_split(path: str, split: Any, distribution: TaskDistribution) -> None:
+    """Refuse a task set that the distribution does not have."""
+    if split not in distribution.splits:
+        refuse(path, split, f"among {', '.join(distribution.splits)}")
+
+
 def check_tasks(name: str, distribution: TaskDistribution, model: Values, data: Values) -> None:
     """Refuse a method and data of other tasks than the task file's, of each other's, or of tasks that there are not."""
     split, given = model.get("split", "train"), model.get("num_tasks")
-    if split not in distribution.splits:
-        refuse("model.split", split, f"among {', '.join(distribution.splits)}")
+    check_split("model.split", split, distribution)
     if given is not None and given > (count := len(distribution.splits[split])):
         refuse("model.num_tasks", given, f"at most {count}, the {split} tasks of {name}")
     for argument, expected in {"distribution": name, "split": split, "num_tasks": given}.items():
         for section, values in {"model": model, "data": data}.items():
             if (value := values.get(argument, expected)) != expected:
                 refuse(f"{section}.{argument}", value, f"{'null' if expected is None else expected}, as elsewhere")
-
-
-def check_evaluation(distribution: TaskDistribution, evaluation: Values) -> None:
-    """Refuse an evaluation on a split that does not exist, or of no counted episode."""
-    for split in evaluation["splits"]:
-        if split not in distribution.splits:
-            refuse("evaluation.splits", split, f"among {', '.join(distribution.splits)}")
-    if evaluation["uncounted"] >= evaluation["episodes"]:
-        refuse("evaluation.uncounted", evaluation["uncounted"], f"below evaluation.episodes, {evaluation['episodes']}")
 
 
 def check_collection(steps: int, data: Values) -> None:

@@ -16,22 +16,12 @@ OmegaConf.register_resolver("twice", lambda a: 2 * a)
 
 
 def top(path: str, *otherwise: Any, _root_: DictConfig) -> Any:
-    """Resolve `${top:a.b}`: the value at ``a.b`` of the command's configuration, from wherever it is asked for.
-
-    Args:
-        path: Names from the top of the configuration, separated by dots.
-        otherwise: Given if there is no such value.
-
-    Raises:
-        KeyError: There is no such value, and nothing is given instead.
-    """
+    """Resolve `${top:a.b,c}` anywhere: the value at ``a.b`` of the command's configuration, or ``c`` if there is none."""
     whole = _root_ if "run" in _root_ else next(iter(_root_.values()))  # `fit` or `validate` may be the only key
-    found = OmegaConf.select(whole, path, default=KeyError)
-    if found is not KeyError:
-        return found
-    if not otherwise:
+    found = OmegaConf.select(whole, path, default=otherwise[0] if otherwise else KeyError)
+    if found is KeyError:
         raise KeyError(path)
-    return otherwise[0]
+    return found
 
 
 OmegaConf.register_resolver("top", top)

@@ -19,11 +19,7 @@ COMMANDS = ("fit", "validate", "report", "envs")
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; errors that the user can correct are printed as one line.
-
-    Args:
-        args: Command and options, by default those of the process.
-    """
+    """Run a command, by default that of the process; errors that the user can correct are printed as one line."""
     parser = ArgumentParser(
         "mbml", usage="mbml COMMAND ...", description=DESCRIPTION, formatter_class=RawDescriptionHelpFormatter
     )

@@ -59,12 +59,11 @@ def is_of_another_rank(error: Exception) -> bool:
 
 def speaker() -> str:
     """Name this process, with its rank if there are several; without PyTorch there is one."""
-    if "torch" in sys.modules:
-        from mbml_lightning import ranks
+    if "torch" not in sys.modules:
+        return "mbml"
+    from mbml_lightning import ranks
 
-        if ranks.world_size() > 1:
-            return f"mbml (rank {ranks.rank()})"
-    return "mbml"
+    return f"mbml (rank {ranks.rank()})" if ranks.world_size() > 1 else "mbml"
 
 
 def one_line(error: Exception) -> str:

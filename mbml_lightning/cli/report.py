@@ -6,18 +6,14 @@ from pathlib import Path
 
 
 def report_command(words: Sequence[str]) -> None:
-    """Write the page of an experiment, or draw one figure of the paper.
-
-    Args:
-        words: The command line after ``mbml report``.
-    """
+    """Write the page of an experiment, or draw one figure of the paper; ``words`` comes after ``mbml report``."""
     parser = ArgumentParser("mbml report", description="Compare the methods of one experiment on one HTML page.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders in which runs are searched for")
     parser.add_argument("--output", type=Path, help="the page; report.html in the first folder if not given")
     parser.add_argument("--figure", type=int, help="draw only this figure of the paper: 4, 6, 7, 11 or 12")
     options = parser.parse_args(words)
     if options.figure is None:
-        from mbml_lightning.report.report import report  # after parsing: seconds of PyTorch, SciPy and Matplotlib
+        from mbml_lightning.report.report import report  # after parsing: a second of SciPy and Matplotlib
 
         report(options.runs, options.output)
     else:

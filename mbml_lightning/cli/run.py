@@ -31,7 +31,6 @@ from mbml_lightning.training.precision import use_fastest_float32
 from mbml_lightning.training.progress import Progress
 from mbml_lightning.training.sensitivity import RewardSensitivity
 from mbml_lightning.training.stopping import STOP, GracefulStop
-from mbml_lightning.training.strategy import UnwrappedDDP
 
 MADE = {
     "task": TaskSpec,
@@ -105,9 +104,10 @@ class CLI(LightningCLI):
 
         Lightning calls this before `validate`, when nothing has been set up yet.
         """
-        if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, UnwrappedDDP):
-            raise ConfigurationError("trainer.strategy: several ranks need `--trainer conf/trainer/ddp.yaml`")
-        self._check_checkpoint()
+        config = self.config_init[self.subcommand]
+        path = Path(config.run, "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
+        if path is not None and (config.ckpt_path != "last" or path.exists()):
+            self.model.check_checkpoint(Checkpoint.read(path))
         text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
         self.model.config = OmegaConf.to_container(OmegaConf.create(text))
 
@@ -123,12 +123,6 @@ class CLI(LightningCLI):
             print(f"mbml: {who} ended the run after {done} of {asked} updates; {more}", file=sys.stderr)
             if number is not None:
                 sys.exit(128 + number)
-
-    def _check_checkpoint(self) -> None:
-        config = self.config_init[self.subcommand]
-        path = Path(config.run, "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
-        if path is not None and (config.ckpt_path != "last" or path.exists()):
-            self.model.check_checkpoint(Checkpoint.read(path))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add our progress bar, unless bars are off; Lightning calls this to make the trainer."""
@@ -163,12 +157,9 @@ def quieten() -> None:
 
 
 def run_command(words: Sequence[str] | None) -> None:
-    """Train or evaluate a method.
+    """Train or evaluate a method; ``words`` is the command line after ``mbml``, None for that of the process.
 
     Classes of this package need no path on the command line; those of modules in the current folder are found by path.
-
-    Args:
-        words: The command line after ``mbml``, None for that of the process.
     """
     quieten()
     use_fastest_float32()

@@ -96,9 +96,9 @@ class OnlineDataModule(L.LightningDataModule):
     @cores_for_physics()
     @torch.no_grad()
     def collect(self, policy: Policy, steps: int, z: Float[Tensor, "K 1 Z"] | None = None) -> list[float]:
-        """Take ``steps`` environment steps of every task of this rank, add them to `rows`, and list ended episodes' returns.
+        """Take ``steps`` environment steps of every task of this rank, and add them to `rows`.
 
-        ``z`` holds task identities for a policy that needs them.
+        ``z`` has task identities for a policy that needs them. Returns the returns of the episodes that ended.
         """
         finished: list[float] = []
         device, share = self.rows.packed.device, ranks.Share(len(self.tasks), self.own)

@@ -97,7 +97,7 @@ class Checkpoint:
             )
 
     def check_parents(self, parents: Mapping[str, str]) -> None:
-        """Refuse to resume with other teachers or ensembles, by the SHA-256 of their weights, than the run began with."""
+        """Refuse to resume with teachers or ensembles of another SHA-256 than those that the run began with."""
         before = self.record.get("parents", {})
         for name in before.keys() | parents.keys():
             if (old := before.get(name)) != (now := parents.get(name)):

@@ -70,7 +70,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_sealed_json(path: Path, schema: int, error: type[MBMLError], remedy: str) -> dict[str, Any]:
-    """Read a JSON file that holds its ``schema`` and, under ``sha256``, its `hash_json`; refuse any other with ``error``."""
+    """Read a JSON file that holds its ``schema`` and, under ``sha256``, its `hash_json`; refuse any other."""
     with naming(path, error, remedy):
         content = json.loads(path.read_bytes())
         found = content.get("schema") if isinstance(content, dict) else None

@@ -16,7 +16,7 @@ IDS = [env_id for env_id, spec in gym.registry.items() if spec.namespace == "mbm
 
 @pytest.fixture(scope="module")
 def listed():
-    return {entry.env_id: entry for entry in catalogue.entries()}
+    return {entry.family.env_id: entry for entry in catalogue.entries()}
 
 
 def test_every_registered_id_is_listed(listed):
@@ -29,22 +29,26 @@ def test_an_entry_is_what_the_environment_shows(listed, env_id):
     state, _ = env.reset(seed=1)
     action = env.action_space.sample()
     _, reward, *_, info = env.step(action)
-    assert (len(state), len(action)) == (entry.observation_dim, entry.action_dim)
     assert tuple(info) == entry.reward_terms and np.isclose(sum(info.values()), reward)
-    assert all(len(env.distribution.tasks(split)) == size for split, size in entry.tasks.items())
-    assert (entry.horizon, entry.frames_per_second) == (env.distribution.horizon, env.metadata["render_fps"])
+    name, *numbers, sets, terms = entry.cells(" ")
+    of = env.distribution
+    assert numbers == [str(n) for n in (len(state), len(action), of.horizon, env.metadata["render_fps"])]
+    assert sets == "/".join(
+        str(len(of.tasks(split))) if split in of.splits else "-" for split in ("train", "test", "ood")
+    )
+    assert name.split()[0] == env_id and terms == " ".join(info)
 
 
 def test_the_defaults_listed_are_those_that_make_takes(listed):
     for entry in listed.values():
-        assert distribution(entry.family, **entry.options) == distribution(entry.family)
+        assert distribution(entry.family.family, **entry.options) == entry.family
 
 
 def test_the_page_is_what_the_code_writes_today_and_its_pictures_are_there():
     text = PAGE.read_text(encoding="utf-8")
     assert text == catalogue.page(), "run MUJOCO_GL=egl mbml envs --page docs/environments.md"
     pictures = sorted(path.name for path in (PAGE.parent / "images").glob("*.png"))
-    assert pictures == sorted(f"{entry.family}.png" for entry in catalogue.entries())
+    assert pictures == sorted(f"{entry.family.family}.png" for entry in catalogue.entries())
     assert all(f"images/{picture}" in text for picture in pictures)
 
 

@@ -26,7 +26,7 @@ finally:
         (["report", "--help"], HEAVY),
         (["envs", "--help"], ("lightning", "torch", "scipy.signal", "matplotlib")),
         (["envs"], ("lightning", "torch", "scipy.signal", "matplotlib")),
-        (["report", "nowhere"], ("lightning",)),
+        (["report", "nowhere"], ("lightning", "torch", "mujoco")),
     ],
 )
 def test_a_command_imports_no_more_than_it_needs(words, unwanted):

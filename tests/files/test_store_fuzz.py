@@ -259,8 +259,8 @@ def assert_as_stated(store: Store) -> None:
         for name, array in task.fields.items():
             plain = np.load(folder / f"{name}.npy", allow_pickle=False)
             np.testing.assert_array_equal(array, plain, strict=True)
-            assert array.dtype == names[name].dtype and np.isfinite(plain).all()
-            assert array.shape == tuple(sizes.setdefault(axis, plain.shape[-1]) for axis in names[name].axes)
+            assert array.dtype == names[name][0] and np.isfinite(plain).all()
+            assert array.shape == tuple(sizes.setdefault(axis, plain.shape[-1]) for axis in names[name][1])
             digest = hashlib.sha256((folder / f"{name}.npy").read_bytes()).hexdigest()
             stated = meta["fields"][name]
             assert (stated["shape"], stated["dtype"], stated["sha256"]) == (list(array.shape), str(array.dtype), digest)
