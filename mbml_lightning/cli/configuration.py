@@ -16,7 +16,7 @@ OmegaConf.register_resolver("twice", lambda a: 2 * a)
 
 
 def top(path: str, *otherwise: Any, _root_: DictConfig) -> Any:
-    """Resolve `${top:a.b,c}` anywhere: the value at ``a.b`` of the command's configuration, or ``c`` if there is none."""
+    """Resolve `${top:a.b,c}` anywhere: the value at ``a.b`` of the whole configuration, or ``c`` if there is none."""
     whole = _root_ if "run" in _root_ else next(iter(_root_.values()))  # `fit` or `validate` may be the only key
     found = OmegaConf.select(whole, path, default=otherwise[0] if otherwise else KeyError)
     if found is KeyError:

@@ -20,9 +20,10 @@ def ending_in_one_line() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if TRACEBACK in os.environ or not is_clear(error):
+        line, is_clear = one_line(error)
+        if TRACEBACK in os.environ or not is_clear:
             raise
-        sys.exit(f"{speaker()}: error: {one_line(error)}")
+        sys.exit(f"{speaker()}: error: {line}")
 
 
 @contextmanager
@@ -31,30 +32,10 @@ def in_one_line(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if is_clear(error) and not isinstance(error, OSError):
+        line, is_clear = one_line(error)
+        if is_clear and not isinstance(error, OSError):
             raise
-        raise ConfigurationError(f"{what}: {one_line(error)} ({TRACEBACK}=1 shows where)") from error
-
-
-def is_clear(error: Exception) -> bool:
-    """Tell whether the message of an error is enough, without the place where it was raised.
-
-    The classes of other packages are known by name: importing them would take seconds.
-    """
-    if isinstance(error, OSError):
-        return error.filename is not None
-    foreign = package(error) in ("omegaconf", "wandb") or type(error).__name__ == "MisconfigurationException"
-    return foreign or isinstance(error, MBMLError | FloatingPointError) or is_of_another_rank(error)
-
-
-def package(error: Exception) -> str:
-    """Name the package whose error this is."""
-    return type(error).__module__.partition(".")[0]
-
-
-def is_of_another_rank(error: Exception) -> bool:
-    """Tell whether a message to another rank failed, because that rank has ended."""
-    return isinstance(error, RuntimeError) and "by peer" in str(error) and "(rank" in speaker()
+        raise ConfigurationError(f"{what}: {line} ({TRACEBACK}=1 shows where)") from error
 
 
 def speaker() -> str:
@@ -66,15 +47,21 @@ def speaker() -> str:
     return f"mbml (rank {ranks.rank()})" if ranks.world_size() > 1 else "mbml"
 
 
-def one_line(error: Exception) -> str:
-    """Shorten an error to one line that names the file, or the place in the configuration, if the error knows it."""
-    message = str(error)
-    if package(error) == "omegaconf":
-        message = f"{message.partition(chr(10))[0]} (at {getattr(error, 'full_key', None)})"
-    elif isinstance(error, OSError) and error.filename is not None:
+def one_line(error: Exception) -> tuple[str, bool]:
+    """Shorten an error to one line, and tell whether that is enough without the place where it was raised.
+
+    The classes of other packages are known by name: importing them would take seconds.
+    """
+    package, message, is_clear = type(error).__module__.partition(".")[0], str(error), True
+    if isinstance(error, OSError) and error.filename is not None:
         message = f"{str(error.filename)[:WIDTH]}: {error.strerror}"
-    elif package(error) == "wandb":
+    elif package == "omegaconf":
+        message = f"{message.partition(chr(10))[0]} (at {getattr(error, 'full_key', None)})"
+    elif package == "wandb":
         message = f"Weights & Biases: {message}; set WANDB_MODE=offline, or look at the network and WANDB_BASE_URL"
-    elif is_of_another_rank(error):
+    elif isinstance(error, RuntimeError) and "by peer" in message and "(rank" in speaker():
         message = "another rank has ended; what it said is above or in its log"
-    return shorten(message, 5 * WIDTH, placeholder=" ...") or type(error).__name__
+    else:
+        is_clear = isinstance(error, MBMLError | FloatingPointError)
+        is_clear |= type(error).__name__ == "MisconfigurationException"
+    return shorten(message, 5 * WIDTH, placeholder=" ...") or type(error).__name__, is_clear

@@ -96,9 +96,9 @@ class OnlineDataModule(L.LightningDataModule):
     @cores_for_physics()
     @torch.no_grad()
     def collect(self, policy: Policy, steps: int, z: Float[Tensor, "K 1 Z"] | None = None) -> list[float]:
-        """Take ``steps`` environment steps of every task of this rank, and add them to `rows`.
+        """Add ``steps`` environment steps of every task of this rank to `rows`, and list the returns of ended episodes.
 
-        ``z`` has task identities for a policy that needs them. Returns the returns of the episodes that ended.
+        ``z`` has task identities for a policy that needs them.
         """
         finished: list[float] = []
         device, share = self.rows.packed.device, ranks.Share(len(self.tasks), self.own)

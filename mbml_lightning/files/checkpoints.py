@@ -12,15 +12,11 @@ from torch import Tensor
 from mbml_lightning.errors import CheckpointError
 from mbml_lightning.files.writing import FREE, replacing
 
-CHECKPOINT_KEY = "mbml"
-"""Where Lightning's dictionary holds our record."""
+CHECKPOINT_KEY = "mbml"  # where Lightning's dictionary holds our record
 SCHEMA = 2
-PATHS = {"store", "teachers", "checkpoint", "next_state_checkpoint"}
-"""Arguments that say where something is; hashes say what it is."""
-BUDGETS = {"capacity", "interactions", "verify"}
-"""Arguments of data modules that may grow before a run is resumed."""
-RATES = {"lr"}
-"""Arguments that may change when a run is resumed; the record says when they did."""
+PATHS = {"store", "teachers", "checkpoint", "next_state_checkpoint"}  # where something is; hashes say what it is
+BUDGETS = {"capacity", "interactions", "verify"}  # arguments of data modules that may grow before a run is resumed
+RATES = {"lr"}  # arguments that may change when a run is resumed; the record says when they did
 
 
 @dataclass(frozen=True, eq=False)

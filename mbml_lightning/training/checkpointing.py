@@ -30,18 +30,12 @@ class Checkpointed(L.LightningModule):
 
     distribution: TaskDistribution
     num_tasks: int
-    share: ranks.Share
-    """This rank's part of every batch."""
-    parents: dict[str, str]
-    """SHA-256 of the weights that this method learns from, by name."""
-    config: dict[str, Any] | None = None
-    """The whole configuration of the command, where one made this."""
-    loaded_updates: int = 0
-    """Updates that made the weights of the checkpoint that was loaded."""
-    resumed: Checkpoint | None = None
-    """The checkpoint that the training is resumed from, until it begins."""
-    changes: Sequence[dict[str, Any]] = ()
-    """Learning rates that were changed when the run was resumed: ``step``, ``argument``, ``from`` and ``to``."""
+    share: ranks.Share  # this rank's part of every batch
+    parents: dict[str, str]  # by name, SHA-256 of the weights that this method learns from
+    config: dict[str, Any] | None = None  # the whole one of the command, where one made this
+    loaded_updates: int = 0  # those that made the weights of the checkpoint that was loaded
+    resumed: Checkpoint | None = None  # the checkpoint that the training is resumed from, until it begins
+    changes: Sequence[dict[str, Any]] = ()  # learning rates that were changed when the run was resumed
 
     def identity(self) -> dict[str, str]:
         """Entries of the record that decide where weights can be used; a checkpoint that differs is refused."""
