@@ -20,7 +20,6 @@ from mbml_lightning.errors import ConfigurationError
 T = TypeVar("T")
 
 _patient: dist.ProcessGroup | None = None
-PATIENCE = timedelta(days=7)
 
 
 def rank() -> int:
@@ -36,7 +35,7 @@ def world_size() -> int:
 def wait_patiently() -> None:
     """Make `gather` and `collect` wait as long as it takes; evaluations outlast the timeout of training."""
     global _patient  # of gloo on every kind of device, which notices at once when another rank has ended
-    _patient = dist.new_group(backend="gloo", timeout=PATIENCE) if world_size() > 1 else None
+    _patient = dist.new_group(backend="gloo", timeout=timedelta(days=7)) if world_size() > 1 else None
 
 
 def gather(mine: T, tasks: int | None = None) -> list[T]:

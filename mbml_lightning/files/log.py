@@ -13,9 +13,6 @@ from jaxtyping import Float64, Int64
 from mbml_lightning.errors import ResultsError
 from mbml_lightning.files.writing import FREE, naming
 
-NO_METRICS = {"step", "time", "crc32"}
-"""Keys of a line beside its metrics; earlier versions wrote a checksum."""
-
 
 class LogFile:
     """A log that is appended to, so that a resumed run keeps its history."""
@@ -81,7 +78,7 @@ class Metrics:
         problems = [f"{path}: line {i} is damaged and left out" for i, line in enumerate(parsed[:-1], 1) if not line]
         points: dict[str, dict[int, float]] = {}
         for line in filter(None, parsed):
-            for name in line.keys() - NO_METRICS:
+            for name in line.keys() - {"step", "time"}:
                 points.setdefault(name, {})[int(line["step"])] = line[name]
         ordered = {name: sorted(values.items()) for name, values in points.items()}
         curves = {name: Curve(*(np.array(x) for x in zip(*pairs, strict=True))) for name, pairs in ordered.items()}
@@ -91,6 +88,7 @@ class Metrics:
 def _parse(line: str) -> dict[str, float] | None:
     """Read the numbers of one line; None if it is damaged."""
     try:
+        # earlier versions wrote a checksum
         values = {name: float(value) for name, value in json.loads(line).items() if name != "crc32"}
         return values if 0 <= values["step"] < np.inf else None
     except Exception:  # a damaged line may hold anything
