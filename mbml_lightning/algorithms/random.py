@@ -16,6 +16,8 @@ class Random(Algorithm):
         seed: Names the run; the actions' seed is the evaluation's.
     """
 
+    learns_from = None
+
     def __init__(self, distribution: str, seed: Seed = 0) -> None:
         super().__init__(distribution, seed=seed)
         self.save_hyperparameters()

@@ -16,7 +16,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from omegaconf import OmegaConf
 
 from mbml_lightning import algorithms, data, objectives
-from mbml_lightning.algorithms.random import Random
 from mbml_lightning.cli.checks import check_agreement, check_values
 from mbml_lightning.cli.configuration import DEFAULTS, TRAINER_DEFAULTS, Scale, TaskSpec
 from mbml_lightning.cli.messages import in_one_line
@@ -90,20 +89,20 @@ class CLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse a method that cannot learn from the data; Lightning calls this before `fit`."""
-        name = type(self.model).__name__
-        if isinstance(self.model, Random):
+        name, needed = type(self.model).__name__, self.model.learns_from
+        if needed is None:
             raise ConfigurationError(f"model.class_path: {name} has nothing to train: use `mbml validate`")
-        needed = self.model.learns_from
         if not isinstance(self.datamodule, needed):
             made = type(self.datamodule).__name__
             raise ConfigurationError(f"data.class_path is {made}, but must be {needed.__name__}, which {name} needs")
         self.before_validate()
 
     def before_validate(self) -> None:
-        """Refuse a checkpoint that does not fit, and tell the method its configuration.
+        """Refuse a strategy or a checkpoint that does not fit, and tell the method its configuration.
 
-        Lightning calls this before `validate`, when nothing has been set up yet.
+        Lightning calls this before `validate`, when nothing has been set up and no rank been started yet.
         """
+        self.model.check_strategy(self.trainer)
         config = self.config_init[self.subcommand]
         path = Path(config.run, "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
         if path is not None and (config.ckpt_path != "last" or path.exists()):

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
+import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -47,8 +48,8 @@ class Algorithm(Checkpointed, ABC):
     """Context rows a task and update, for all contexts that are compared."""
     encoder: TaskEncoder | None
     """Infers the task; None for methods that need no z."""
-    learns_from: ClassVar[type[OfflineDataModule | OnlineDataModule]] = OfflineDataModule
-    """Data module of the training: stored batches, or experience that the method collects while it learns."""
+    learns_from: ClassVar[type[OfflineDataModule | OnlineDataModule] | None] = OfflineDataModule
+    """Data module of the training: stored batches, or experience collected while learning; None for no training."""
 
     def __init__(
         self,
@@ -128,14 +129,20 @@ class Algorithm(Checkpointed, ABC):
         return Plan(self.batch_size, self.context_rows, self.updates_per_block, self.seed, self.share)
 
     def setup(self, stage: str) -> None:
-        """Take this rank's share when a training begins, and refuse a strategy that would mix what ranks learn.
-
-        Lightning calls this before it loads weights or data.
-        """
-        if ranks.world_size() > 1 and not isinstance(self.trainer.strategy, UnwrappedDDP):
-            raise ConfigurationError("trainer.strategy: several ranks need `--trainer conf/trainer/ddp.yaml`")
+        """Take this rank's share when a training begins; Lightning calls this before it loads weights or data."""
+        self.check_strategy(self.trainer)
         if stage == "fit":
             self.take_share()
+
+    @staticmethod
+    def check_strategy(trainer: L.Trainer) -> None:
+        """Refuse a strategy that would mix what ranks learn.
+
+        Raises:
+            ConfigurationError: There are several ranks, and another strategy than ours.
+        """
+        if trainer.world_size > 1 and not isinstance(trainer.strategy, UnwrappedDDP):
+            raise ConfigurationError("trainer.strategy: several ranks need `--trainer conf/trainer/ddp.yaml`")
 
     def take_share(self) -> None:
         """Share the rows of every batch out over ranks."""
