@@ -64,8 +64,11 @@ class Checkpoint:
         except Exception as error:  # the parsers beneath raise nearly anything on a damaged file
             raise CheckpointError(f"{path}: damaged, or holds code, which is never run: train again") from error
         record = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
-        if not isinstance(record, dict) or record.get("schema") != SCHEMA or "state_dict" not in content:
-            raise CheckpointError(f"{path}: not a checkpoint of schema {SCHEMA}: give the last.ckpt of a run")
+        if not isinstance(record, dict) or "state_dict" not in content:
+            raise CheckpointError(f"{path}: not a checkpoint of this package: give the last.ckpt of a run")
+        if (schema := record.get("schema")) != SCHEMA:
+            remedy = "train again, or use the version that wrote it"
+            raise CheckpointError(f"{path}: has schema {schema}, and this version reads {SCHEMA} only: {remedy}")
         if record.get("sha256") != _seal_of(content) or record.get("weights") != hash_tensors(content["state_dict"]):
             raise CheckpointError(f"{path}: its content is not that of its SHA-256: damaged or changed; train again")
         return cls(content, str(path))
