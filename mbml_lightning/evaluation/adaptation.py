@@ -61,14 +61,15 @@ class Belief:
         self.observed.append((self.encoder(episode.transitions), episode.alive))
 
     def sample(self, noise: Float[Tensor, "K B Z"]) -> Float[Tensor, "K B Z"]:
-        """Make a sample of the posterior from standard normal numbers, of the prior N(0, 1) before any transition."""
-        if not self.observed:
-            return noise
+        """Make a sample of the posterior from standard normal numbers."""
         mean, variance = self.posterior()
         return mean + variance.sqrt() * noise
 
     def posterior(self) -> Gaussian:
-        """Multiply the factors of the observed transitions, ``(K, B, Z)``."""
+        """Multiply the factors of the observed transitions, ``(K, B, Z)``; without any the prior N(0, I), ``(Z,)``."""
+        if not self.observed:
+            zeros = self.encoder.shift.new_zeros(self.encoder.z_dim)
+            return Gaussian(zeros, torch.ones_like(zeros))
         factors, alive = zip(*self.observed, strict=True)
         rows = Gaussian(*(torch.cat(x, -2) for x in zip(*factors, strict=True)))  # (K, B, T of all episodes, Z)
         mask = torch.cat(alive, -1)

@@ -1,8 +1,7 @@
-"""Evaluation while Lightning trains or validates: `OnlineEvaluation` decides when, `Evaluator` does it."""
+"""Evaluation while Lightning trains or validates: `Evaluator` does it, `OnlineEvaluation` decides when."""
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ from mbml_lightning.training.per_task import PerTask
 from mbml_lightning.training.stopping import STOP
 
 
-class OnlineEvaluation(Callback):
-    """Adaptation to training and unseen tasks whenever Lightning validates.
+class Evaluator:
+    """Adaptation to the tasks of a method: acts, scores what happened, logs and saves it.
 
     The work is cut into chunks that do not depend on the number of ranks, and every episode has its own random
     numbers, so that scores are the same on any number of ranks and threads.
@@ -77,132 +76,45 @@ class OnlineEvaluation(Callback):
         collectors: Mapping[str, str] | None = None,
         context_episodes: PositiveInt = 1,
     ) -> None:
-        found = [find_protocol(choice) for choice in protocols]
-        self.protocols = list({protocol.name: protocol for protocol in found}.values())
+        self.folder, self.splits, self.unseen_tasks = Path(folder), list(splits), unseen_tasks
+        self.episodes, self.uncounted, self.max_context = episodes, uncounted, max_context
         self.trials, self.trials_while_training = trials, trials_while_training or trials
+        self.copies, self.seed, self.context_episodes = copies, seed, context_episodes
+        self.protocols = list({found.name: found for found in map(find_protocol, protocols)}.values())
         self.paths = collectors or {}
-        self.evaluator = Evaluator(
-            Path(folder), list(splits), unseen_tasks, episodes, uncounted, max_context, copies, seed, context_episodes
-        )
-        self.evaluated_at: int | None = None  # the step of the last whole evaluation
-        self.left_at: int | None = None  # the step whose evaluation a signal ended
+        self.actors: dict[str, MLP] = {}  # by split the networks that collect contexts
+        self.made_of: dict[str, str] = {}  # SHA-256 of their weights
         if not self.protocols:
             raise ConfigurationError("evaluation.protocols is empty: choose at least one")
         if context_episodes < 1:
             raise ConfigurationError(f"evaluation.context_episodes is {context_episodes}, but must be at least 1")
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what Lightning keeps in a checkpoint, so that a resumed run repeats an interrupted evaluation."""
-        return {"left_at": self.left_at}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back when Lightning resumes from the checkpoint."""
-        self.left_at = state_dict["left_at"]
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Read the actors that collect contexts when a run begins, so that a missing one is named before any work."""
-        method = method_of(trainer)
-        self.evaluator.read_collectors(method, self.protocols_of(method), self.paths)
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate whenever Lightning validates, but not in its sanity check before the training."""
-        if self.evaluator.splits and not trainer.sanity_checking:
-            self.evaluate(trainer)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Repeat, before the first block of a resumed run, the evaluation that a signal interrupted."""
-        if self.left_at == trainer.global_step:
-            self.evaluate(trainer)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate the last weights of a training where no validation fell on its last block."""
-        if self.ends_with_evaluation(trainer) and self.evaluated_at != trainer.global_step:
-            self.evaluate(trainer)
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate in a run that is resumed after its last update, whose last evaluation was interrupted.
-
-        Lightning then skips the training with its hooks; it calls this one at the end of any run.
-        """
-        if self.ends_with_evaluation(trainer):
-            method = method_of(trainer)
-            weights, last = method.weights_digest(), self.protocols_of(method)[-1]
-            if not ranks.gather(self.evaluator.is_saved(last, weights, self.trials))[0]:
-                self.evaluate(trainer)
-
-    def ends_with_evaluation(self, trainer: L.Trainer) -> bool:
-        """Tell whether all updates are done and their weights are to be evaluated; asked on all ranks together."""
-        finished = trainer.global_step >= trainer.max_steps and trainer.enable_validation
-        return bool(self.evaluator.splits) and finished and not STOP.agreed()
-
-    def evaluate(self, trainer: L.Trainer) -> None:
-        """Act, log and save, one protocol after the other, until a signal asks to stop."""
-        method, training = method_of(trainer), trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
-        trials = self.trials_while_training if training else self.trials
-        weights = method.weights_digest()
-        for protocol in self.protocols_of(method):
-            started = time.perf_counter()
-            results = self.evaluator.act(protocol, method, trials)
-            self.left_at = None if results else trainer.global_step
-            if not results:
-                return
-            self.log_scores(trainer, protocol, results)
-            if trainer.is_global_zero:
-                self.evaluator.save(protocol, method, results, weights, time.perf_counter() - started)
-        self.evaluated_at = trainer.global_step
-
-    def protocols_of(self, method: Algorithm) -> list[ContextProtocol]:
-        """List the protocols for a method: those that infer no task have no use for contexts."""
-        return self.protocols if method.encoder is not None else [PAPER]
-
-    def log_scores(self, trainer: L.Trainer, protocol: ContextProtocol, results: Mapping[str, Adaptation]) -> None:
-        """Give scores to Lightning, for the bar and for callbacks that choose by one, and to the loggers."""
-        method, scores = method_of(trainer), {split: self.evaluator.score(result) for split, result in results.items()}
-        ending = "" if protocol == PAPER else f"_{protocol.name}"
-        values = {f"val/return_{split}{ending}": float(score["mean"]) for split, score in scores.items()}
-        protocols = self.protocols_of(method)
-        if trainer.validating:
-            shown = dict(values)
-            if protocol == (PAPER if PAPER in protocols else protocols[0]):
-                shown["val/return"] = float(scores.get("test", next(iter(scores.values())))["mean"])
-            for name, value in shown.items():
-                method.log(name, value, prog_bar=name == "val/return", logger=False, batch_size=1)
-        for split, score in scores.items() if protocol == PAPER else ():
-            values |= {f"val/return_{split}_task_{i}": value for i, value in enumerate(score["tasks"].tolist())}
-        for logger in trainer.loggers if trainer.is_global_zero else ():
-            logger.log_metrics(values, step=method.trained_updates)
-            logger.save()
-
-
-@dataclass
-class Evaluator:
-    """Acts on the tasks of a method, scores what happened and saves it; the arguments are those of the callback."""
-
-    folder: Path
-    splits: Sequence[str]
-    unseen_tasks: int | None
-    episodes: int
-    uncounted: int
-    max_context: int | None
-    copies: int
-    seed: int
-    context_episodes: int
-    actors: dict[str, MLP] = field(default_factory=dict)
-    """By split the networks that collect contexts."""
-    made_of: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of their weights."""
-
-    def read_collectors(
-        self, method: Algorithm, protocols: Sequence[ContextProtocol], paths: Mapping[str, str]
-    ) -> None:
+    def read_collectors(self, method: Algorithm) -> None:
         """Read the actors that the protocols need.
 
         Raises:
             CheckpointError: A checkpoint is missing or does not fit.
         """
-        for split, tasks in needed_actors(protocols, self.tasks(method)).items():
-            found = read_collectors(paths.get(split), split, method.distribution.name, tasks)
+        for split, tasks in needed_actors(self.protocols_of(method), self.tasks(method)).items():
+            found = read_collectors(self.paths.get(split), split, method.distribution.name, tasks)
             self.actors[split], self.made_of[f"collectors.{split}"] = actors(found), found.digest
+
+    def protocols_of(self, method: Algorithm) -> list[ContextProtocol]:
+        """List the protocols for a method: those that infer no task have no use for contexts."""
+        return self.protocols if method.encoder is not None else [PAPER]
+
+    def evaluate_all(self, trainer: L.Trainer, trials: int) -> bool:
+        """Act, log and save, one protocol after the other; False if a signal asked to stop."""
+        method = method_of(trainer)
+        weights = method.weights_digest()
+        for protocol in self.protocols_of(method):
+            started = time.perf_counter()
+            if not (results := self.act(protocol, method, trials)):
+                return False
+            self.log_scores(trainer, protocol, results)
+            if trainer.is_global_zero:
+                self.save(protocol, method, results, weights, time.perf_counter() - started)
+        return True
 
     def tasks(self, method: Algorithm) -> dict[str, int]:
         """Count the tasks that are acted on, by split."""
@@ -233,12 +145,26 @@ class Evaluator:
             method.policy(), method.encoder, method.distribution, seeds, self.episodes, self.max_context, start
         )
 
-    def score(self, result: Adaptation) -> dict[str, torch.Tensor]:
-        """Compute the counted returns, of results that every rank has."""
-        metric = CountedReturn(self.uncounted, sync_on_compute=False)
-        metric.update(torch.from_numpy(result.returns))
-        scores: dict[str, torch.Tensor] = metric.compute()
-        return scores
+    def log_scores(self, trainer: L.Trainer, protocol: ContextProtocol, results: Mapping[str, Adaptation]) -> None:
+        """Give scores to Lightning, for the bar and for callbacks that choose by one, and to the loggers."""
+        method, scores = method_of(trainer), {}
+        for split, result in results.items():
+            metric = CountedReturn(self.uncounted, sync_on_compute=False)  # every rank has all results
+            metric.update(torch.from_numpy(result.returns))
+            scores[split] = metric.compute()
+        ending = "" if protocol == PAPER else f"_{protocol.name}"
+        values = {f"val/return_{split}{ending}": float(score["mean"]) for split, score in scores.items()}
+        if trainer.validating:
+            protocols, speaks = self.protocols_of(method), {}
+            if protocol == (PAPER if PAPER in protocols else protocols[0]):
+                speaks = {"val/return": float(scores.get("test", next(iter(scores.values())))["mean"])}
+            for name, value in (values | speaks).items():
+                method.log(name, value, prog_bar=name == "val/return", logger=False, batch_size=1)
+        for split, score in scores.items() if protocol == PAPER else ():
+            values |= {f"val/return_{split}_task_{i}": value for i, value in enumerate(score["tasks"].tolist())}
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            logger.log_metrics(values, step=method.trained_updates)
+            logger.save()
 
     def is_saved(self, protocol: ContextProtocol, weights: str, trials: int) -> bool:
         """Tell whether the folder has a whole evaluation of these weights."""
@@ -278,6 +204,66 @@ class Evaluator:
         evaluation.save(self.folder / file_name("evaluation.json", protocol.name))
         paths = {split: result.observations for split, result in results.items()}
         save_trajectories(self.folder / file_name("trajectories.npz", protocol.name), paths)
+
+
+class OnlineEvaluation(Evaluator, Callback):
+    """Adaptation to training and unseen tasks whenever Lightning validates.
+
+    Args and errors are those of `Evaluator`.
+    """
+
+    evaluated_at: int | None = None  # the step of the last whole evaluation
+    left_at: int | None = None  # the step whose evaluation a signal ended
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what Lightning keeps in a checkpoint, so that a resumed run repeats an interrupted evaluation."""
+        return {"left_at": self.left_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back when Lightning resumes from the checkpoint."""
+        self.left_at = state_dict["left_at"]
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Read the actors that collect contexts when a run begins, so that a missing one is named before any work."""
+        self.read_collectors(method_of(trainer))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate whenever Lightning validates, but not in its sanity check before the training."""
+        if self.splits and not trainer.sanity_checking:
+            self.evaluate(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Repeat, before the first block of a resumed run, the evaluation that a signal interrupted."""
+        if self.left_at == trainer.global_step:
+            self.evaluate(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate the last weights of a training where no validation fell on its last block."""
+        if self.ends_with_evaluation(trainer) and self.evaluated_at != trainer.global_step:
+            self.evaluate(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate in a run that is resumed after its last update, whose last evaluation was interrupted.
+
+        Lightning then skips the training with its hooks; it calls this one at the end of any run.
+        """
+        if self.ends_with_evaluation(trainer):
+            method = method_of(trainer)
+            weights, last = method.weights_digest(), self.protocols_of(method)[-1]
+            if not ranks.gather(self.is_saved(last, weights, self.trials))[0]:
+                self.evaluate(trainer)
+
+    def ends_with_evaluation(self, trainer: L.Trainer) -> bool:
+        """Tell whether all updates are done and their weights are to be evaluated; asked on all ranks together."""
+        finished = trainer.global_step >= trainer.max_steps and trainer.enable_validation
+        return bool(self.splits) and finished and not STOP.agreed()
+
+    def evaluate(self, trainer: L.Trainer) -> None:
+        """Evaluate, and keep the step at which this ended or was interrupted."""
+        training = trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
+        whole = self.evaluate_all(trainer, self.trials_while_training if training else self.trials)
+        self.left_at = None if whole else trainer.global_step
+        self.evaluated_at = trainer.global_step if whole else self.evaluated_at
 
 
 def method_of(trainer: L.Trainer) -> Algorithm:

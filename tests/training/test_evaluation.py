@@ -30,7 +30,7 @@ NAMES = [protocol.name for protocol in PROTOCOLS]
 @pytest.mark.parametrize("copies", [1, 4, 16, 1000])
 @pytest.mark.parametrize("method", [BCQ("PointGoal", **SMALL), MBML("PointGoal", "teachers.ckpt")])
 def test_chunks_cover_every_pair_once(trials, copies, method):
-    evaluator = OnlineEvaluation("nowhere", copies=copies).evaluator
+    evaluator = OnlineEvaluation("nowhere", copies=copies)
     pairs = [(c.split, k, b) for c in evaluator.chunks(method, trials) for k in c.tasks for b in c.trials]
     tasks = {"train": range(5)} if isinstance(method, PerTask) else {"train": range(5), "test": range(4)}
     assert sorted(pairs) == sorted((split, k, b) for split in tasks for k in tasks[split] for b in range(trials))
@@ -39,7 +39,7 @@ def test_chunks_cover_every_pair_once(trials, copies, method):
 @pytest.mark.parametrize("method", [BCQ("PointGoal", **SMALL), MBML("PointGoal", "teachers.ckpt")])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_merging_restores_the_order_whatever_the_ranks(method, world_size):
-    chunks = OnlineEvaluation("nowhere", copies=10).evaluator.chunks(method, trials=4)
+    chunks = OnlineEvaluation("nowhere", copies=10).chunks(method, trials=4)
 
     def result(chunk):
         returns = [[[100.0 * k + 10 * b + e for e in range(3)] for b in chunk.trials] for k in chunk.tasks]
@@ -59,8 +59,8 @@ def test_a_stack_acts_on_the_tasks_it_was_trained_on():
     method = BCQ("PointGoal", **SMALL)
     method.split = "ood"
     for splits in (["train", "test"], ["ood"]):
-        assert {chunk.split for chunk in OnlineEvaluation("nowhere", splits).evaluator.chunks(method, 8)} == {"ood"}
-    assert not OnlineEvaluation("nowhere", []).evaluator.chunks(method, 8)
+        assert {chunk.split for chunk in OnlineEvaluation("nowhere", splits).chunks(method, 8)} == {"ood"}
+    assert not OnlineEvaluation("nowhere", []).chunks(method, 8)
 
 
 @pytest.mark.parametrize("changes", [{"protocols": ["offline"]}, {"protocols": []}, {"context_episodes": 0}])
