@@ -5,8 +5,9 @@ import os
 import platform
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import isnan
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import rc_context
@@ -17,12 +18,10 @@ from mbml_lightning.report import curves
 from mbml_lightning.report.paths import paths
 from mbml_lightning.report.posteriors import posteriors
 from mbml_lightning.report.style import DARK, LIGHT, theme
-from mbml_lightning.report.tables import HEADER, duration, protocol_rows, statistics_cells, statistics_columns
+from mbml_lightning.report.tables import HEADER, duration, statistics_cells, statistics_columns
 from mbml_lightning.results.comparison import REWARD_METRICS, Statistics
 from mbml_lightning.results.runs import Experiment, MethodRuns, Run
-
-if TYPE_CHECKING:
-    from mbml_lightning.envs import TaskDistribution
+from mbml_lightning.results.statistics import interval_text
 
 SPLITS = {"test": "Unseen tasks", "ood": "Tasks out of distribution"}
 
@@ -52,19 +51,18 @@ def page(experiment: Experiment, headline: str, rows: Sequence[Sequence[str]], s
         rows: Cells of the table, a row for each method of the experiment.
         statistics: All statistics, a row for each method evaluated on unseen tasks.
     """
-    evaluation, methods = experiment.evaluation, experiment.methods
-    loader = PackageLoader("mbml_lightning", "report")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    methods = experiment.methods
+    options: dict[str, Any] = dict.fromkeys(("autoescape", "trim_blocks", "lstrip_blocks"), True)
+    environment = Environment(loader=PackageLoader("mbml_lightning", "report"), undefined=StrictUndefined, **options)
     return environment.get_template("page.html").render(
-        title=f"MBML on {evaluation.distribution}" if evaluation else "MBML: not evaluated yet",
+        evaluation=experiment.evaluation,
         headline=headline,
         problems=experiment.problems,
         header=HEADER,
         rows=rows,
         notes=[method.card.sentence for method in methods],
-        meaning=_meaning(experiment),
+        scale=next((found for method in methods if (found := method.reference("test"))), None),
+        seeds=max(len(method.evaluations) for method in methods),
         columns=statistics_columns(methods[0].label),
         statistics=[statistics_cells(row) for row in statistics],
         **_learning(methods),
@@ -75,28 +73,13 @@ def page(experiment: Experiment, headline: str, rows: Sequence[Sequence[str]], s
     )
 
 
-def _meaning(experiment: Experiment) -> str:
-    """Say what the numbers of the first table mean."""
-    evaluation = experiment.evaluation
-    if evaluation is None:
-        return ""
-    counted = f"episodes {evaluation.uncounted + 1} to {evaluation.episodes} of {evaluation.trials} trials a task"
-    text = f"Mean return of {counted}, the first episode acted from the prior, and its 95% bootstrap interval. "
-    between = next((r for method in experiment.methods if (r := method.reference("test"))), None)
-    if between:
-        text += f"Normalised: on unseen tasks, 0 is random and 100 SAC ({between.source}). "
-    if max(len(method.evaluations) for method in experiment.methods) == 1:
-        return text + "One seed: the interval says what other tasks would change, not what another training would."
-    return text + "The interval covers other tasks and, where there are several seeds, other trainings."
-
-
 def _learning(methods: Sequence[MethodRuns]) -> dict[str, Any]:
     """Draw returns and losses while training, the losses of all methods but the first for whom asks for them."""
-    first, *others = [method for method in methods if curves.has_losses(method)] or methods[:1]
-    pictures = [
-        _picture(f"{name} while training.", f"val/return_{split}", curves.learning_curves, methods, split)
-        for split, name in (("test", "Unseen tasks"), ("train", "Train tasks"))
-    ]
+    first, *others = [method for method in methods if curves.loss_names(method)] or methods[:1]
+    pictures = []
+    for split, name in (("test", "Unseen tasks"), ("train", "Train tasks")):
+        metric, shown = f"val/return_{split}", ("mean return", split)
+        pictures.append(_picture(f"{name} while training.", metric, curves.learning_curves, methods, metric, *shown))
     caption, source = f"Losses of {first.label} (logarithmic).", f"train/*_loss of {first.label}"
     pictures.append(_picture(caption, source, curves.losses, [first]))
     rest = [_picture("Losses (logarithmic).", "", curves.losses, others)] if others else []
@@ -105,28 +88,21 @@ def _learning(methods: Sequence[MethodRuns]) -> dict[str, Any]:
 
 def _adaptation(experiment: Experiment) -> dict[str, Any]:
     """Draw returns by episode and by task, and paths where observations begin with a place in the plane."""
+    from mbml_lightning import envs  # brings Gymnasium and MuJoCo
+
     methods, missing = experiment.methods, "an evaluation of MBML or of an ablation"
-    distribution = _distribution(experiment)
     drawn = [
         _picture("Unseen tasks, episode by episode, with 95% intervals.", missing, curves.episodes, methods),
         _picture("Each unseen task.", missing, curves.per_task, methods, "test"),
         _picture("Each train task.", missing, curves.per_task, methods, "train"),
     ]
-    if distribution is None or not distribution.planar:
-        return {"adaptation": drawn, "paths": []}
-    walls = getattr(distribution, "walls", None)
-    plane = _picture("First trial on unseen tasks.", "trajectories.npz", paths, methods, walls)
-    return {"adaptation": drawn, "paths": [plane]}
-
-
-def _distribution(experiment: Experiment) -> "TaskDistribution | None":
-    """Look up the task distribution; None before an evaluation, and of one in a module that nothing has imported."""
-    from mbml_lightning import envs  # brings Gymnasium and MuJoCo
-
-    try:
-        return envs.recorded_distribution(experiment.evaluation.distribution) if experiment.evaluation else None
-    except ConfigurationError:
-        return None
+    plane = []
+    # Before an evaluation, and of a distribution in a module that nothing has imported, there is no plane.
+    with suppress(ConfigurationError):
+        if experiment.evaluation and (known := envs.recorded_distribution(experiment.evaluation.distribution)).planar:
+            walls = getattr(known, "walls", None)
+            plane = [_picture("First trial on unseen tasks.", "trajectories.npz", paths, methods, walls)]
+    return {"adaptation": drawn, "paths": plane}
 
 
 def _contexts(methods: Sequence[MethodRuns]) -> dict[str, Any]:
@@ -136,17 +112,21 @@ def _contexts(methods: Sequence[MethodRuns]) -> dict[str, Any]:
     known = {protocol.name: protocol.sentence for protocol in PROTOCOLS}
     found = {e.protocol for method in methods for run in method.runs for e in run.evaluations.values()}
     sentences = known | dict.fromkeys(sorted(found - known.keys()), "a protocol that this package does not know.")
-    tables = {title: protocol_rows(methods, split, [*sentences]) for split, title in SPLITS.items()}
-    return {"contexts": {title: rows for title, rows in tables.items() if rows}, "protocols": sentences}
+    tables: dict[str, list[list[str]]] = {}
+    for split, title in SPLITS.items():
+        for method in (m for m in methods if not m.is_reference):
+            cells = [interval_text(method.estimate(split, protocol=name)) for name in sentences]
+            if set(cells) != {"-"}:
+                tables.setdefault(title, []).append([method.label, *cells])
+    return {"contexts": tables, "protocols": sentences}
 
 
 def _rewards(methods: Sequence[MethodRuns]) -> dict[str, Any]:
     """Draw how much encoders read rewards, and the posteriors before and after training."""
-    captions = ("Reward sensitivity while training.", "Rewards followed.")
-    pictures = [
-        _picture(caption, f"val/{metric}", curves.rewards_read, methods, metric)
-        for metric, caption in zip(REWARD_METRICS, captions, strict=True)
-    ]
+    captions, pictures = ("Reward sensitivity while training.", "Rewards followed."), []
+    for name, caption in zip(REWARD_METRICS, captions, strict=True):
+        metric, label = f"val/{name}", name.replace("_", " ")
+        pictures.append(_picture(caption, metric, curves.learning_curves, methods, metric, label))
     kept = [method for method in methods if any(run.posteriors for run in method.runs)]
     pictures += [_picture(f"{method.label}.", "", posteriors, method) for method in kept]
     if not kept:
