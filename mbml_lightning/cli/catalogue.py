@@ -2,9 +2,8 @@
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import docstring_parser
 import numpy as np
@@ -15,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mbml_lightning.envs.distribution import TaskDistribution
-from mbml_lightning.envs.registry import distribution, every_distribution
+from mbml_lightning.envs.registry import every_distribution
 from mbml_lightning.envs.task_env import TaskEnv
 from mbml_lightning.types import SPLITS
 
@@ -77,61 +76,15 @@ SECTION = """\
 """
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One distribution as the table lists it.
-
-    Attributes:
-        family: Its name.
-        env_id: Gymnasium's.
-        observation_dim: S.
-        action_dim: A.
-        horizon: Steps of an episode.
-        frames_per_second: Control steps in a simulated second.
-        tasks: Their number by official set.
-        options: Their defaults.
-        reward_terms: Names in the info of a step.
-    """
-
-    family: str
-    env_id: str
-    observation_dim: int
-    action_dim: int
-    horizon: int
-    frames_per_second: int
-    tasks: dict[str, int]
-    options: dict[str, Any]
-    reward_terms: tuple[str, ...]
-
-    def cells(self, below: str) -> list[str]:
-        """Write the cells of a row in the order of ``HEADER``; ``below`` begins a new line within a cell."""
-        name = below.join([self.env_id, *(f"{option}={default}" for option, default in self.options.items())])
-        numbers = (self.observation_dim, self.action_dim, self.horizon, self.frames_per_second)
-        sets = "/".join(str(self.tasks.get(split, "-")) for split in SPLITS)
-        return [name, *map(str, numbers), sets, below.join(self.reward_terms)]
-
-
-def entry(family: TaskDistribution) -> Entry:
-    """Describe a distribution; the terms of its reward are read off one step."""
+def cells(family: TaskDistribution, below: str) -> list[str]:
+    """Write the row of a distribution, in the order of ``HEADER``; ``below`` begins a new line within a cell."""
     env = TaskEnv(family.name)
     env.reset(seed=0)
     *_, terms = env.step(np.zeros(family.action_dim))
-    return Entry(
-        family=family.family,
-        env_id=family.env_id,
-        observation_dim=family.observation_dim,
-        action_dim=family.action_dim,
-        horizon=family.horizon,
-        frames_per_second=family.frames_per_second,
-        tasks={split: len(tasks) for split, tasks in family.splits.items()},
-        options={field.name: field.default for field in fields(family)},
-        reward_terms=tuple(terms),
-    )
-
-
-def entries() -> list[Entry]:
-    """Describe all distributions, those of the paper first."""
-    return [entry(family) for family in every_distribution().values()]
+    name = below.join([family.env_id, *(f"{option.name}={option.default}" for option in fields(family))])
+    numbers = (family.observation_dim, family.action_dim, family.horizon, family.frames_per_second)
+    sets = "/".join(str(len(family.splits[split])) if split in family.splits else "-" for split in SPLITS)
+    return [name, *map(str, numbers), sets, below.join(terms)]
 
 
 def option_meaning(family: type[TaskDistribution], option: str) -> str:
@@ -142,29 +95,19 @@ def option_meaning(family: type[TaskDistribution], option: str) -> str:
 
 
 def page() -> str:
-    """Write the page in Markdown."""
-    listed = entries()
-    lines = [HEADER, ["---"] * len(HEADER), *(one.cells("<br>") for one in listed)]
+    """Write the page in Markdown: the table, and a section of each distribution with its options and picture."""
+    table, sections = [list(HEADER), ["---"] * len(HEADER)], []
+    for name, family in every_distribution().items():
+        table.append(cells(family, "<br>"))
+        options = (f"- `{o.name}={o.default}`: {option_meaning(type(family), o.name)}\n" for o in fields(family))
+        meaning = docstring_parser.parse(family.__doc__ or "").short_description
+        shown = {"name": name, "meaning": meaning, "task": family.task_meaning, "options": "".join(options)}
+        sections.append(SECTION.format(steps=STEPS_BEFORE_PICTURE, **shown))
     return PAGE.format(
-        table="".join(f"| {' | '.join(line)} |\n" for line in lines),
+        table="".join(f"| {' | '.join(line)} |\n" for line in table),
         legend="\n".join(f"- {name}: {meaning}" for name, meaning in HEADER.items()),
         steps=STEPS_BEFORE_PICTURE,
-        sections="\n".join(section(one) for one in listed),
-    )
-
-
-def section(one: Entry) -> str:
-    """Write the section of one distribution: its meaning, its tasks, its options, its picture."""
-    family = distribution(one.family)
-    options = "".join(
-        f"- `{name}={default}`: {option_meaning(type(family), name)}\n" for name, default in one.options.items()
-    )
-    return SECTION.format(
-        name=one.family,
-        meaning=docstring_parser.parse(family.__doc__ or "").short_description,
-        task=family.task_meaning,
-        options=options,
-        steps=STEPS_BEFORE_PICTURE,
+        sections="\n".join(sections),
     )
 
 
@@ -196,8 +139,7 @@ def write_page(path: Path) -> None:
     images = path.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
     for name in every_distribution():
-        smallest = {"optimize": True, "compress_level": 9}
-        imsave(images / f"{name}.png", picture(name), pil_kwargs=smallest)
+        imsave(images / f"{name}.png", picture(name), pil_kwargs={"optimize": True, "compress_level": 9})
     path.write_text(page(), encoding="utf-8")
 
 
@@ -208,12 +150,11 @@ def envs_command(words: Sequence[str]) -> None:
         words: The command line after ``mbml envs``.
     """
     parser = ArgumentParser("mbml envs", description="List the registered environments.")
-    parser.add_argument(
-        "--page", type=Path, help="write a Markdown page with pictures here, instead of printing the table"
-    )
+    about = "write a Markdown page with pictures here, instead of printing the table"
+    parser.add_argument("--page", type=Path, help=about)
     path = parser.parse_args(words).page
     if path is None:
-        _print(entries())
+        _print()
         return
     try:
         write_page(path)
@@ -221,12 +162,13 @@ def envs_command(words: Sequence[str]) -> None:
         parser.exit(1, f"mbml envs: error: {error}\n")
 
 
-def _print(listed: Sequence[Entry]) -> None:
+def _print() -> None:
+    """Print the table, and below it what its columns mean."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in HEADER:
         table.add_column(name, justify="left" if name in ("id", "reward") else "right", no_wrap=True)
-    for one in listed:
-        table.add_row(*(Text(cell) for cell in one.cells("\n")))
+    for family in every_distribution().values():
+        table.add_row(*(Text(cell) for cell in cells(family, "\n")))
     console = Console()
     console.print(table)
     for name, meaning in HEADER.items():
