@@ -136,7 +136,14 @@ def find_protocol(choice: str | ContextProtocol) -> ContextProtocol:
         {'test': 4}
     """
     known = {protocol.name: protocol for protocol in PROTOCOLS}
-    made = known.get(choice) or _made(choice) if isinstance(choice, str) else choice
+    made = known.get(choice) if isinstance(choice, str) else choice
+    if made is None:
+        module, _, name = str(choice).rpartition(".")
+        try:
+            kind = getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError):
+            kind = None
+        made = kind() if isinstance(kind, type) and issubclass(kind, ContextProtocol) else None
     if made is None:
         names = ", ".join(known)
         raise ConfigurationError(
@@ -145,16 +152,6 @@ def find_protocol(choice: str | ContextProtocol) -> ContextProtocol:
     if not re.fullmatch("[A-Za-z0-9-]+", made.name) or known.get(made.name, made) != made:
         raise ConfigurationError(f"evaluation.protocols: {made.name!r} is taken, or not of letters, digits and hyphens")
     return made
-
-
-def _made(path: str) -> ContextProtocol | None:
-    """Import a class and make the protocol; None if there is no such class."""
-    module, _, name = path.rpartition(".")
-    try:
-        kind = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        return None
-    return kind() if isinstance(kind, type) and issubclass(kind, ContextProtocol) else None
 
 
 def needed_actors(protocols: Sequence[ContextProtocol], tasks: Mapping[str, int]) -> dict[str, int]:

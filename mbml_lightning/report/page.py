@@ -38,8 +38,8 @@ class Picture(NamedTuple):
 
     caption: str
     source: str
-    light: str | None
-    dark: str | None
+    light: str | None = None
+    dark: str | None = None
 
 
 def page(experiment: Experiment, headline: str, rows: Sequence[Sequence[str]], statistics: Sequence[Statistics]) -> str:
@@ -130,23 +130,21 @@ def _rewards(methods: Sequence[MethodRuns]) -> dict[str, Any]:
     kept = [method for method in methods if any(run.posteriors for run in method.runs)]
     pictures += [_picture(f"{method.label}.", "", posteriors, method) for method in kept]
     if not kept:
-        pictures.append(Picture("Posteriors before and after training.", "posteriors.npz", None, None))
+        pictures.append(Picture("Posteriors before and after training.", "posteriors.npz"))
     return {"rewards": pictures}
 
 
 def _picture(caption: str, source: str, draw: Callable[..., Figure | None], *of: Any) -> Picture:
-    """Draw a picture of something in both themes."""
-    return Picture(caption, source, _png(LIGHT, draw, *of), _png(DARK, draw, *of))
-
-
-def _png(colours: tuple[str, str, str], draw: Callable[..., Figure | None], *of: Any) -> str | None:
-    """Draw a picture in one theme, as the address of a PNG."""
-    with rc_context(theme(*colours)):
-        if (figure := draw(*of)) is None:
-            return None
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=200)
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    """Draw a picture of something in both themes, as the addresses of PNGs."""
+    found = []
+    for colours in (LIGHT, DARK):
+        with rc_context(theme(*colours)):
+            if (figure := draw(*of)) is None:
+                return Picture(caption, source)
+            file = io.BytesIO()
+            figure.savefig(file, format="png", dpi=200)
+        found.append(f"data:image/png;base64,{b64encode(file.getvalue()).decode()}")
+    return Picture(caption, source, *found)
 
 
 def _origin(experiment: Experiment) -> dict[str, Any]:
