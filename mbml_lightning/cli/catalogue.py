@@ -153,17 +153,12 @@ def envs_command(words: Sequence[str]) -> None:
     about = "write a Markdown page with pictures here, instead of printing the table"
     parser.add_argument("--page", type=Path, help=about)
     path = parser.parse_args(words).page
-    if path is None:
-        _print()
+    if path:
+        try:
+            write_page(path)
+        except RuntimeError as error:
+            parser.exit(1, f"mbml envs: error: {error}\n")
         return
-    try:
-        write_page(path)
-    except RuntimeError as error:
-        parser.exit(1, f"mbml envs: error: {error}\n")
-
-
-def _print() -> None:
-    """Print the table, and below it what its columns mean."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in HEADER:
         table.add_column(name, justify="left" if name in ("id", "reward") else "right", no_wrap=True)

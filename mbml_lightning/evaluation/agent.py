@@ -55,8 +55,7 @@ class Agent:
         """Choose an action in [-1, 1]^A for the current z."""
         s = torch.as_tensor(observation, dtype=torch.float32)
         one = (x.view(1, 1, -1) for x in (s, self.z, self.randn(self.policy.noise_dim)))  # one task, one simulation
-        action: Float[np.ndarray, " A"] = self.policy.act(*one).flatten().numpy()
-        return action
+        return self.policy.act(*one).flatten().numpy()
 
     @torch.no_grad()
     def observe(

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rcParams
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mbml_lightning.report.drawing import FEW, PANEL, draw_references, draw_seeds, name_axes, name_lines, panel
@@ -54,21 +53,17 @@ def losses(methods: Sequence[MethodRuns]) -> Figure | None:
     figure = Figure(figsize=(columns * PANEL[0], rows * PANEL[1]), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for method, axes in zip(shown, panels, strict=False):
-        _draw_losses(axes, method, method.label if len(shown) > 1 else "")
+        names = loss_names(method)
+        for name, colour in zip(names, SPARE * len(names), strict=False):
+            label = name.removeprefix("train/").removesuffix("_loss").replace("_", " ")
+            draw_seeds(axes, method, name, {"q": "Q", "kl": "KL"}.get(label, label), colour)
+        if np.isfinite(axes.dataLim.minposy):  # there is a positive value
+            axes.set_yscale("log" if axes.dataLim.ymin >= 0 else "symlog")
+        name_axes(axes, "updates", "loss", method.label if len(shown) > 1 else "")
+        name_lines(axes)
     for axes in panels:  # what is left of the last row
         axes.remove()
     return figure
-
-
-def _draw_losses(axes: Axes, method: MethodRuns, title: str) -> None:
-    names = loss_names(method)
-    for name, colour in zip(names, SPARE * len(names), strict=False):
-        label = name.removeprefix("train/").removesuffix("_loss").replace("_", " ")
-        draw_seeds(axes, method, name, {"q": "Q", "kl": "KL"}.get(label, label), colour)
-    if np.isfinite(axes.dataLim.minposy):  # there is a positive value
-        axes.set_yscale("log" if axes.dataLim.ymin >= 0 else "symlog")
-    name_axes(axes, "updates", "loss", title)
-    name_lines(axes)
 
 
 def episodes(methods: Sequence[MethodRuns]) -> Figure | None:
@@ -110,6 +105,7 @@ def per_task(methods: Sequence[MethodRuns], split: str) -> Figure | None:
 
 
 def _bars(methods: Sequence[MethodRuns], shown: Sequence[tuple[MethodRuns, Any]], tasks: Sequence[str]) -> Figure:
+    """Draw a group of bars a task and a colour a method."""
     bars = [(method, scores) for method, scores in shown if not method.is_reference]
     figure, axes = panel("mean return", "", height=1.2 + len(tasks) * (0.1 + 0.13 * len(bars)))
     places, thickness = np.arange(len(tasks)), 0.76 / len(bars)

@@ -19,7 +19,7 @@ from mbml_lightning.report.paths import paths
 from mbml_lightning.report.posteriors import posteriors
 from mbml_lightning.report.style import DARK, LIGHT, theme
 from mbml_lightning.report.tables import HEADER, duration, statistics_cells, statistics_columns
-from mbml_lightning.results.comparison import REWARD_METRICS, Statistics
+from mbml_lightning.results.comparison import Statistics
 from mbml_lightning.results.runs import Experiment, MethodRuns, Run
 from mbml_lightning.results.statistics import interval_text
 
@@ -76,12 +76,11 @@ def page(experiment: Experiment, headline: str, rows: Sequence[Sequence[str]], s
 def _learning(methods: Sequence[MethodRuns]) -> dict[str, Any]:
     """Draw returns and losses while training, the losses of all methods but the first for whom asks for them."""
     first, *others = [method for method in methods if curves.loss_names(method)] or methods[:1]
-    pictures = []
-    for split, name in (("test", "Unseen tasks"), ("train", "Train tasks")):
-        metric, shown = f"val/return_{split}", ("mean return", split)
-        pictures.append(_picture(f"{name} while training.", metric, curves.learning_curves, methods, metric, *shown))
-    caption, source = f"Losses of {first.label} (logarithmic).", f"train/*_loss of {first.label}"
-    pictures.append(_picture(caption, source, curves.losses, [first]))
+    pictures = [
+        _curve("Unseen tasks while training.", methods, "val/return_test", "mean return", "test"),
+        _curve("Train tasks while training.", methods, "val/return_train", "mean return", "train"),
+        _picture(f"Losses of {first.label} (logarithmic).", f"train/*_loss of {first.label}", curves.losses, [first]),
+    ]
     rest = [_picture("Losses (logarithmic).", "", curves.losses, others)] if others else []
     return {"learning": pictures, "losses": rest}
 
@@ -123,15 +122,20 @@ def _contexts(methods: Sequence[MethodRuns]) -> dict[str, Any]:
 
 def _rewards(methods: Sequence[MethodRuns]) -> dict[str, Any]:
     """Draw how much encoders read rewards, and the posteriors before and after training."""
-    captions, pictures = ("Reward sensitivity while training.", "Rewards followed."), []
-    for name, caption in zip(REWARD_METRICS, captions, strict=True):
-        metric, label = f"val/{name}", name.replace("_", " ")
-        pictures.append(_picture(caption, metric, curves.learning_curves, methods, metric, label))
+    pictures = [
+        _curve("Reward sensitivity while training.", methods, "val/reward_sensitivity", "reward sensitivity"),
+        _curve("Rewards followed.", methods, "val/rewards_followed", "rewards followed"),
+    ]
     kept = [method for method in methods if any(run.posteriors for run in method.runs)]
     pictures += [_picture(f"{method.label}.", "", posteriors, method) for method in kept]
     if not kept:
         pictures.append(Picture("Posteriors before and after training.", "posteriors.npz"))
     return {"rewards": pictures}
+
+
+def _curve(caption: str, methods: Sequence[MethodRuns], metric: str, *more: str) -> Picture:
+    """Draw a logged metric of all methods in both themes."""
+    return _picture(caption, metric, curves.learning_curves, methods, metric, *more)
 
 
 def _picture(caption: str, source: str, draw: Callable[..., Figure | None], *of: Any) -> Picture:
@@ -159,7 +163,6 @@ def _origin(experiment: Experiment) -> dict[str, Any]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    """List what is known of how a run was made."""
     """List what is known of how a run was made."""
     if run.evaluation is None:
         return {"state": "no usable evaluation.json"}

@@ -35,6 +35,7 @@ def compare(methods: Sequence[MethodRuns], first: MethodRuns) -> list[Statistics
 
 
 def _statistics(method: MethodRuns, first: MethodRuns) -> Statistics:
+    """Compute all statistics of a method that has scores."""
     scores, mine = method.scores("test"), first.scores("test")
     assert scores is not None, "the caller leaves out methods without scores"
     found: dict[str, Estimate | None] = {}

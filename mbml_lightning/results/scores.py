@@ -73,8 +73,7 @@ def chosen(
     scores: Float[np.ndarray, "seeds evaluations tasks"], by: Float[np.ndarray, "seeds evaluations judged_tasks"]
 ) -> Float[np.ndarray, "seeds tasks"]:
     """Choose for each seed the first evaluation whose mean over the tasks of ``by`` is highest."""
-    best: Float[np.ndarray, "seeds tasks"] = scores[np.arange(len(scores)), by.mean(2).argmax(1)]
-    return best
+    return scores[np.arange(len(scores)), by.mean(2).argmax(1)]
 
 
 def paper_statistic(runs: Sequence[Run]) -> Trailing | None:

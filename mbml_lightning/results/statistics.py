@@ -117,6 +117,7 @@ def improvement(x: Float[np.ndarray, "x_seeds tasks"], y: Float[np.ndarray, "y_s
 
 
 def _estimate(value: float, resampled: Float[np.ndarray, " resamples"], tail: float) -> Estimate:
+    """Find the ends of the interval outside which lies a share ``tail`` of the resamples at each side."""
     low, high = np.quantile(resampled, [tail, 1 - tail])
     # Equal scores may differ from their mean by a rounding error; the value is never outside.
     return Estimate(value, min(float(low), value), max(float(high), value))
