@@ -38,8 +38,8 @@ class Trailing(NamedTuple):
 
 
 def align(
-    curves: Sequence[tuple[Int64[np.ndarray, "_"], Float64[np.ndarray, "_ *tasks"]]],
-) -> tuple[Int64[np.ndarray, " shared"], list[Float64[np.ndarray, "shared *tasks"]]]:
+    curves: Sequence[tuple[Int64[np.ndarray, "_"], Float64[np.ndarray, "_ ..."]]],
+) -> tuple[Int64[np.ndarray, " shared"], list[Float64[np.ndarray, "shared ..."]]]:
     """Find the steps that several curves share, and the values of each there."""
     steps = reduce(np.intersect1d, [steps for steps, _ in curves]) if curves else np.zeros(0, np.int64)
     return steps, [values[np.isin(own, steps)] for own, values in curves]
