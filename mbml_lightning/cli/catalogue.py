@@ -4,7 +4,6 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import docstring_parser
 import numpy as np
@@ -77,31 +76,15 @@ SECTION = """\
 """
 
 
-class Entry(NamedTuple):
-    """One distribution as the table lists it; its reward's terms are those that the info of a step names."""
-
-    family: TaskDistribution
-    options: dict[str, Any]
-    reward_terms: tuple[str, ...]
-
-    def cells(self, below: str) -> list[str]:
-        """Write the cells of a row in the order of ``HEADER``; ``below`` begins a new line within a cell."""
-        of = self.family
-        name = below.join([of.env_id, *(f"{option}={default}" for option, default in self.options.items())])
-        numbers = (of.observation_dim, of.action_dim, of.horizon, of.frames_per_second)
-        sets = "/".join(str(len(of.splits[split])) if split in of.splits else "-" for split in SPLITS)
-        return [name, *map(str, numbers), sets, below.join(self.reward_terms)]
-
-
-def entries() -> list[Entry]:
-    """Describe all distributions, those of the paper first; the terms of a reward are read off one step."""
-    listed = []
-    for family in every_distribution().values():
-        env = TaskEnv(family.name)
-        env.reset(seed=0)
-        *_, terms = env.step(np.zeros(family.action_dim))
-        listed.append(Entry(family, {field.name: field.default for field in fields(family)}, tuple(terms)))
-    return listed
+def cells(family: TaskDistribution, below: str) -> list[str]:
+    """Write the row of a distribution, in the order of ``HEADER``; ``below`` begins a new line within a cell."""
+    env = TaskEnv(family.name)
+    env.reset(seed=0)
+    *_, terms = env.step(np.zeros(family.action_dim))
+    name = below.join([family.env_id, *(f"{option.name}={option.default}" for option in fields(family))])
+    numbers = (family.observation_dim, family.action_dim, family.horizon, family.frames_per_second)
+    sets = "/".join(str(len(family.splits[split])) if split in family.splits else "-" for split in SPLITS)
+    return [name, *map(str, numbers), sets, below.join(terms)]
 
 
 def option_meaning(family: type[TaskDistribution], option: str) -> str:
@@ -112,21 +95,28 @@ def option_meaning(family: type[TaskDistribution], option: str) -> str:
 
 
 def page() -> str:
-    """Write the page in Markdown: the table, and of each distribution its meaning, tasks, options and picture."""
-    listed, sections, steps = entries(), [], STEPS_BEFORE_PICTURE
-    for family, options, _ in listed:
-        lines = (f"- `{name}={default}`: {option_meaning(type(family), name)}\n" for name, default in options.items())
-        meaning, task = docstring_parser.parse(family.__doc__ or "").short_description, family.task_meaning
-        about = {"name": family.family, "meaning": meaning, "task": task, "options": "".join(lines), "steps": steps}
-        sections.append(SECTION.format(**about))
-    rows = [HEADER, ["---"] * len(HEADER), *(one.cells("<br>") for one in listed)]
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    legend = "\n".join(f"- {name}: {meaning}" for name, meaning in HEADER.items())
-    return PAGE.format(table=table, legend=legend, steps=steps, sections="\n".join(sections))
+    """Write the page in Markdown: the table, and a section of each distribution with its options and picture."""
+    table, sections = [list(HEADER), ["---"] * len(HEADER)], []
+    for name, family in every_distribution().items():
+        table.append(cells(family, "<br>"))
+        options = (f"- `{o.name}={o.default}`: {option_meaning(type(family), o.name)}\n" for o in fields(family))
+        meaning = docstring_parser.parse(family.__doc__ or "").short_description
+        shown = {"name": name, "meaning": meaning, "task": family.task_meaning, "options": "".join(options)}
+        sections.append(SECTION.format(steps=STEPS_BEFORE_PICTURE, **shown))
+    return PAGE.format(
+        table="".join(f"| {' | '.join(line)} |\n" for line in table),
+        legend="\n".join(f"- {name}: {meaning}" for name, meaning in HEADER.items()),
+        steps=STEPS_BEFORE_PICTURE,
+        sections="\n".join(sections),
+    )
 
 
 def picture(name: str) -> UInt8[np.ndarray, "height width 3"]:
-    """Render the first training task after some steps of a seeded random policy."""
+    """Render the first training task after some steps of a seeded random policy.
+
+    Raises:
+        RuntimeError: No OpenGL context can be created.
+    """
     env = TaskEnv(name, render_mode="rgb_array")
     env.reset(seed=0)
     env.action_space.seed(0)
@@ -139,7 +129,11 @@ def picture(name: str) -> UInt8[np.ndarray, "height width 3"]:
 
 
 def write_page(path: Path) -> None:
-    """Write the page to ``path`` and the pictures to ``images`` beside it; they need an OpenGL context."""
+    """Write the page to ``path`` and the pictures to ``images`` beside it.
+
+    Raises:
+        RuntimeError: No OpenGL context can be created.
+    """
     from matplotlib.image import imsave  # only here: the table needs no pictures
 
     images = path.parent / "images"
@@ -150,28 +144,26 @@ def write_page(path: Path) -> None:
 
 
 def envs_command(words: Sequence[str]) -> None:
-    """Print the table, or write the page; ``words`` is the command line after ``mbml envs``."""
+    """Print the table, or write the page.
+
+    Args:
+        words: The command line after ``mbml envs``.
+    """
     parser = ArgumentParser("mbml envs", description="List the registered environments.")
-    parser.add_argument(
-        "--page", type=Path, help="write a Markdown page with pictures here, instead of printing the table"
-    )
+    about = "write a Markdown page with pictures here, instead of printing the table"
+    parser.add_argument("--page", type=Path, help=about)
     path = parser.parse_args(words).page
-    if path is None:
-        print_table()
+    if path:
+        try:
+            write_page(path)
+        except RuntimeError as error:
+            parser.exit(1, f"mbml envs: error: {error}\n")
         return
-    try:
-        write_page(path)
-    except RuntimeError as error:
-        parser.exit(1, f"mbml envs: error: {error}\n")
-
-
-def print_table() -> None:
-    """Print the table, and below it what its columns mean."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in HEADER:
         table.add_column(name, justify="left" if name in ("id", "reward") else "right", no_wrap=True)
-    for one in entries():
-        table.add_row(*(Text(cell) for cell in one.cells("\n")))
+    for family in every_distribution().values():
+        table.add_row(*(Text(cell) for cell in cells(family, "\n")))
     console = Console()
     console.print(table)
     for name, meaning in HEADER.items():

@@ -41,6 +41,10 @@ class Start(NamedTuple):
     first: Policy | None = None
 
 
+PRIOR = Start()
+"""Nothing is known of the task."""
+
+
 class Belief:
     """The posterior q(z | c) over each trial's task, given all transitions c that were observed so far.
 
@@ -61,14 +65,15 @@ class Belief:
         self.observed.append((self.encoder(episode.transitions), episode.alive))
 
     def sample(self, noise: Float[Tensor, "K B Z"]) -> Float[Tensor, "K B Z"]:
-        """Make a sample of the posterior from standard normal numbers, of the prior N(0, 1) before any transition."""
-        if not self.observed:
-            return noise
+        """Make a sample of the posterior from standard normal numbers."""
         mean, variance = self.posterior()
         return mean + variance.sqrt() * noise
 
     def posterior(self) -> Gaussian:
-        """Multiply the factors of the observed transitions, ``(K, B, Z)``."""
+        """Multiply the factors of the observed transitions, ``(K, B, Z)``; without any the prior N(0, I), ``(Z,)``."""
+        if not self.observed:
+            zeros = self.encoder.shift.new_zeros(self.encoder.z_dim)
+            return Gaussian(zeros, torch.ones_like(zeros))
         factors, alive = zip(*self.observed, strict=True)
         rows = Gaussian(*(torch.cat(x, -2) for x in zip(*factors, strict=True)))  # (K, B, T of all episodes, Z)
         mask = torch.cat(alive, -1)
@@ -76,10 +81,6 @@ class Belief:
             newer = mask.flip(-1).cumsum(-1).flip(-1)  # how many alive transitions follow, this one included
             mask = mask & (newer <= self.max_context)
         return product(rows, mask)
-
-
-PRIOR = Start()
-"""Nothing is known of the task."""
 
 
 @cores_for_physics()
@@ -132,5 +133,4 @@ def first_trial(episode: Episode, horizon: int) -> Float[np.ndarray, "K T1 S"]:
     t = episode.transitions
     s = torch.cat([t.observations[:, 0], t.next_observations[:, 0, -1:]], 1).cpu().numpy()  # (K, T + 1, S)
     lengths = episode.alive[:, 0].sum(-1, keepdim=True).cpu().numpy()
-    path: Float[np.ndarray, "K T1 S"] = np.take_along_axis(s, np.minimum(np.arange(horizon + 1), lengths)[..., None], 1)
-    return path
+    return np.take_along_axis(s, np.minimum(np.arange(horizon + 1), lengths)[..., None], 1)

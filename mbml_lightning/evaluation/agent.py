@@ -5,7 +5,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mbml_lightning.nets.task_encoder import TaskEncoder, product
+from mbml_lightning.evaluation.adaptation import Belief
+from mbml_lightning.evaluation.rollouts import Episode
+from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.types import Gaussian, Policy, Transitions
 
 
@@ -45,17 +47,17 @@ class Agent:
 
     def reset(self) -> None:
         """Forget all transitions, for a new task, and draw z from the prior N(0, I)."""
-        self.seen: list[Transitions] = []
+        self.belief = Belief(self.encoder)
         self.infer()
 
     @torch.no_grad()
     def act(self, observation: Float[np.ndarray, " S"]) -> Float[np.ndarray, " A"]:
         """Choose an action in [-1, 1]^A for the current z."""
-        noise = self.randn(self.policy.noise_dim)
-        s, z, noise = (x.view(1, 1, -1) for x in (_float(observation), self.z, noise))  # one task, one simulation
-        action: Float[np.ndarray, " A"] = self.policy.act(s, z, noise).flatten().numpy()
-        return action
+        s = torch.as_tensor(observation, dtype=torch.float32)
+        one = (x.view(1, 1, -1) for x in (s, self.z, self.randn(self.policy.noise_dim)))  # one task, one simulation
+        return self.policy.act(*one).flatten().numpy()
 
+    @torch.no_grad()
     def observe(
         self,
         observation: Float[np.ndarray, " S"],
@@ -64,26 +66,19 @@ class Agent:
         next_observation: Float[np.ndarray, " S"],
     ) -> None:
         """Add a transition to the context from which `infer` infers the task."""
-        s, a, r, next_s = (_float(x) for x in (observation, action, reward, next_observation))
-        self.seen.append(Transitions(s, a, r, next_s, torch.zeros(())))  # the encoder reads no terminations
+        fields = (observation, action, reward, next_observation, 0.0)  # the encoder reads no terminations
+        row = Transitions(*(torch.as_tensor(x, dtype=torch.float32) for x in fields))
+        self.belief.observe(Episode(row.map(lambda x: x[None, None, None]), torch.ones(1, 1, 1, dtype=torch.bool)))
 
     @property
-    @torch.no_grad()
     def posterior(self) -> Gaussian:
         """The posterior q(z | c) of all transitions since the last `reset`, the prior where there are none."""
-        if not self.seen:
-            return Gaussian(torch.zeros(self.encoder.z_dim), torch.ones(self.encoder.z_dim))
-        return product(self.encoder(Transitions(*(torch.stack(x) for x in zip(*self.seen, strict=True)))))
+        return self.belief.posterior().map(torch.Tensor.flatten)
 
     def infer(self) -> None:
         """Draw z from the `posterior`."""
-        mean, variance = self.posterior
-        self.z = mean + variance.sqrt() * self.randn(self.encoder.z_dim)
+        self.z = self.belief.sample(self.randn(self.encoder.z_dim).view(1, 1, -1)).flatten()
 
     def randn(self, count: int) -> Float[Tensor, " count"]:
         """Draw standard normal numbers from the agent's own generator."""
         return torch.randn(count, generator=self.generator)
-
-
-def _float(x: np.ndarray | float) -> Tensor:
-    return torch.as_tensor(x, dtype=torch.float32)

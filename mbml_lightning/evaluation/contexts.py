@@ -28,6 +28,9 @@ from mbml_lightning.policies.gaussian import GaussianPolicy, UniformPolicy
 from mbml_lightning.seeds import EpisodeSeeds
 from mbml_lightning.types import Policy
 
+Actors = Mapping[str, MLP]
+"""By split the SAC actors that collect contexts, one network with a member for each task."""
+
 
 @dataclass(frozen=True)
 class ContextProtocol(ABC):
@@ -43,15 +46,13 @@ class ContextProtocol(ABC):
         return {}
 
     @abstractmethod
-    def begin(
-        self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
-    ) -> Start:
+    def begin(self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Actors, episodes: int) -> Start:
         """Prepare what the trials of ``seeds`` begin with.
 
         Args:
             distribution: The task distribution.
             seeds: Which tasks and trials, their random numbers, and the device of the networks.
-            collectors: By split the actors that `actors` asks for, one network with a member for each task.
+            collectors: Those that `actors` asks for.
             episodes: How many episodes to collect before a trial, if any.
         """
 
@@ -62,9 +63,7 @@ class PriorOnline(ContextProtocol):
     name = PAPER_PROTOCOL
     sentence = "only its own episodes, the first one acted from the prior; the paper's protocol."
 
-    def begin(
-        self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
-    ) -> Start:
+    def begin(self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Actors, episodes: int) -> Start:
         """Begin with the prior, and no context."""
         return PRIOR
 
@@ -82,14 +81,11 @@ class OfflineOwn(ContextProtocol):
         """Count one for every evaluated task."""
         return dict(tasks)
 
-    def begin(
-        self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
-    ) -> Start:
+    def begin(self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Actors, episodes: int) -> Start:
         """Let task i's actor collect in all trials of task i."""
         members = torch.tensor(seeds.tasks).unsqueeze(1).expand(-1, len(seeds.trials))
-        return Start(
-            context=collect(collector(collectors[seeds.split], members, seeds.device), distribution, seeds, episodes)
-        )
+        policy = collector(collectors[seeds.split], members, seeds.device)
+        return Start(context=collect(policy, distribution, seeds, episodes))
 
 
 class OfflineOther(ContextProtocol):
@@ -105,13 +101,11 @@ class OfflineOther(ContextProtocol):
         """Count one for every training task, two at least so that each task has another one."""
         return {"train": max(2, tasks.get("train", 0))} if tasks else {}
 
-    def begin(
-        self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
-    ) -> Start:
+    def begin(self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Actors, episodes: int) -> Start:
         """Let another task's actor collect in each trial."""
         stack = collectors["train"]
-        members = other_members(seeds, stack.members[0])
-        return Start(context=collect(collector(stack, members, seeds.device), distribution, seeds, episodes))
+        policy = collector(stack, other_members(seeds, stack.members[0]), seeds.device)
+        return Start(context=collect(policy, distribution, seeds, episodes))
 
 
 class RandomFirst(ContextProtocol):
@@ -120,9 +114,7 @@ class RandomFirst(ContextProtocol):
     name = "random-first"
     sentence = "only its own episodes, the first one acted uniformly at random."
 
-    def begin(
-        self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Mapping[str, MLP], episodes: int
-    ) -> Start:
+    def begin(self, distribution: TaskDistribution, seeds: EpisodeSeeds, collectors: Actors, episodes: int) -> Start:
         """Begin with a first episode of uniformly random actions."""
         return Start(first=UniformPolicy(distribution.action_dim))
 
@@ -144,7 +136,14 @@ def find_protocol(choice: str | ContextProtocol) -> ContextProtocol:
         {'test': 4}
     """
     known = {protocol.name: protocol for protocol in PROTOCOLS}
-    made = known.get(choice) or _made(choice) if isinstance(choice, str) else choice
+    made = known.get(choice) if isinstance(choice, str) else choice
+    if made is None:
+        module, _, name = str(choice).rpartition(".")
+        try:
+            kind = getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError):
+            kind = None
+        made = kind() if isinstance(kind, type) and issubclass(kind, ContextProtocol) else None
     if made is None:
         names = ", ".join(known)
         raise ConfigurationError(
@@ -153,16 +152,6 @@ def find_protocol(choice: str | ContextProtocol) -> ContextProtocol:
     if not re.fullmatch("[A-Za-z0-9-]+", made.name) or known.get(made.name, made) != made:
         raise ConfigurationError(f"evaluation.protocols: {made.name!r} is taken, or not of letters, digits and hyphens")
     return made
-
-
-def _made(path: str) -> ContextProtocol | None:
-    """Import a class and make the protocol; None if there is no such class."""
-    module, _, name = path.rpartition(".")
-    try:
-        kind = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        return None
-    return kind() if isinstance(kind, type) and issubclass(kind, ContextProtocol) else None
 
 
 def needed_actors(protocols: Sequence[ContextProtocol], tasks: Mapping[str, int]) -> dict[str, int]:

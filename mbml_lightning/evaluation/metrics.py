@@ -91,15 +91,13 @@ class RewardReading(Metric):
 
     is_differentiable = False
     full_state_update = False
-    own_mean: list[Tensor]
-    own_variance: list[Tensor]
-    swapped_mean: list[Tensor]
-    swapped_variance: list[Tensor]
+    own: list[Tensor]
+    swapped: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for name in ("own_mean", "own_variance", "swapped_mean", "swapped_variance"):  # (N, K, Z) and (N, K, K, Z)
-            self.add_state(name, default=[], dist_reduce_fx="cat")
+        self.add_state("own", default=[], dist_reduce_fx="cat")  # mean and variance, (N, 2, K, Z)
+        self.add_state("swapped", default=[], dist_reduce_fx="cat")  # (N, 2, K, K, Z)
 
     def update(self, own: Gaussian, swapped: Gaussian) -> None:
         """Add contexts of all K tasks.
@@ -109,19 +107,14 @@ class RewardReading(Metric):
             swapped: Those with the rewards of task i and the states and actions of task j at ``[i, j]``,
                 ``(K, K, N, Z)``.
         """
-        self.own_mean.append(own.mean.movedim(1, 0))
-        self.own_variance.append(own.variance.movedim(1, 0))
-        self.swapped_mean.append(swapped.mean.movedim(2, 0))
-        self.swapped_variance.append(swapped.variance.movedim(2, 0))
+        self.own.append(torch.stack(own).movedim(2, 0))
+        self.swapped.append(torch.stack(swapped).movedim(3, 0))
 
     def compute(self) -> dict[str, Tensor]:
         """Compare the posteriors of all contexts that were added."""
-        own = Gaussian(*(_rows_at(1, x) for x in (self.own_mean, self.own_variance)))
-        swapped = Gaussian(*(_rows_at(2, x) for x in (self.swapped_mean, self.swapped_variance)))
-        return {
-            "reward_sensitivity": reward_sensitivity(own, swapped),
-            "rewards_followed": rewards_followed(own, swapped),
-        }
+        posteriors = Gaussian(*_rows_at(2, self.own)), Gaussian(*_rows_at(3, self.swapped))
+        measures = {"reward_sensitivity": reward_sensitivity, "rewards_followed": rewards_followed}
+        return {name: measure(*posteriors) for name, measure in measures.items()}
 
 
 class RelabellingErrors(Metric):

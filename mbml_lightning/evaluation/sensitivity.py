@@ -34,5 +34,5 @@ def rewards_followed(own: Gaussian, swapped: Gaussian) -> Float[Tensor, ""]:
 
 def _tasks(own: Gaussian) -> tuple[Gaussian, Gaussian, Bool[Tensor, "K K"]]:
     """Lay out the posteriors of task j and of task i at ``[i, j]``, and mark the pairs of two different tasks."""
-    of_states, of_rewards = (Gaussian(*(x.unsqueeze(dim) for x in own)) for dim in (0, 1))
+    of_states, of_rewards = own.map(lambda x: x.unsqueeze(0)), own.map(lambda x: x.unsqueeze(1))
     return of_states, of_rewards, ~torch.eye(len(own.mean), dtype=torch.bool, device=own.mean.device)

@@ -3,7 +3,7 @@
 Chunks do not depend on the number of ranks, and every episode has its own random numbers, so that scores do not either.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 from typing import NamedTuple
 
@@ -33,26 +33,17 @@ def own_chunks(
         stack: For per-task policies, the tasks whose policies this rank has; None for one policy of all tasks.
         stacked_tasks: Number of per-task policies on all ranks.
     """
-    if stack is None:
-        return list(_of_any_tasks(tasks, trials, copies))[ranks.rank() :: ranks.world_size()]
-    mine = list(_of_members(tasks, trials, copies, stack))
-    if len(stack) == stacked_tasks:
-        return mine[ranks.rank() :: ranks.world_size()]
-    return mine if ranks.rank() < stacked_tasks else []
-
-
-def _of_any_tasks(tasks: Mapping[str, int], trials: int, copies: int) -> Iterator[Chunk]:
-    """Chunks for one policy of all tasks: every chunk holds some tasks with all their trials."""
-    size = max(1, copies // trials)
+    chunks = []
     for split, count in tasks.items():
-        yield from (Chunk(split, range(count)[i : i + size], range(trials)) for i in range(0, count, size))
-
-
-def _of_members(tasks: Mapping[str, int], trials: int, copies: int, stack: range) -> Iterator[Chunk]:
-    """Chunks for per-task policies: every chunk holds all of them, split over trials."""
-    for split, count in tasks.items():
-        size = max(1, copies // count)
-        yield from (Chunk(split, stack, range(trials)[i : i + size]) for i in range(0, trials, size))
+        if stack is None:  # one policy of all tasks: some tasks, each with all its trials
+            size = max(1, copies // trials)
+            chunks += [Chunk(split, range(count)[i : i + size], range(trials)) for i in range(0, count, size)]
+        else:  # per-task policies: all of them, each with some of the trials
+            size = max(1, copies // count)
+            chunks += [Chunk(split, stack, range(trials)[i : i + size]) for i in range(0, trials, size)]
+    if stack is None or len(stack) == stacked_tasks:
+        return chunks[ranks.rank() :: ranks.world_size()]
+    return chunks if ranks.rank() < stacked_tasks else []
 
 
 def merge(items: list[tuple[Chunk, Adaptation]]) -> dict[str, Adaptation]:

@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 
 from mbml_lightning.errors import ResultsError
 from mbml_lightning.report import figures
-from mbml_lightning.report.drawing import draw_references, name_lines, thousands
+from mbml_lightning.report.drawing import draw_references, name_axes, name_lines
 from mbml_lightning.report.style import colours, marker
 from mbml_lightning.report.tables import csv_text, statistics_csv, statistics_markdown
 from mbml_lightning.results.comparison import compare
 from mbml_lightning.results.runs import MethodRuns, read_experiment
 from mbml_lightning.results.scores import learning, task_curves
+from mbml_lightning.results.statistics import Estimate
 
 
 def make(figure: figures.Figure, runs: Sequence[Path]) -> figures.Drawn:
@@ -24,7 +25,11 @@ def make(figure: figures.Figure, runs: Sequence[Path]) -> figures.Drawn:
         ResultsError: Fewer than two of the methods that it is about were evaluated.
     """
     experiment = read_experiment(runs)
-    there = {method.name: method for method in experiment.methods if _has_scores(method)}
+    there = {
+        method.name: method
+        for method in experiment.methods
+        if any(task_curves(run.metrics, "test") for run in method.runs) or final_estimate(method)
+    }
     # References, and what not every distribution has, are shown where they are.
     needed = [method for method in figure.methods if not method.is_reference and method.physics == "all"]
     missing = [method.label for method in needed if method.name not in there]
@@ -44,10 +49,9 @@ def make(figure: figures.Figure, runs: Sequence[Path]) -> figures.Drawn:
     )
 
 
-def _has_scores(method: MethodRuns) -> bool:
-    """Find out whether there is something of a method to draw."""
-    trained = any(task_curves(run.metrics, "test") for run in method.runs)
-    return bool(method.estimate("test") or trained or (method.is_reference and method.estimate("train")))
+def final_estimate(method: MethodRuns) -> Estimate | None:
+    """Estimate the final score on unseen tasks, of a reference that knows none on its own train tasks."""
+    return method.estimate("test") or (method.estimate("train") if method.is_reference else None)
 
 
 def draw(methods: Sequence[MethodRuns], labels: Mapping[str, str]) -> Figure:
@@ -63,33 +67,25 @@ def draw(methods: Sequence[MethodRuns], labels: Mapping[str, str]) -> Figure:
     figure = Figure(figsize=(9.2, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     for method in (m for m in methods if not m.is_reference):
-        _draw_learning(left, method, colours(methods)[method.name])
+        if curves := learning(method):
+            tasks, colour = curves.test.mean(0), colours(methods)[method.name]
+            mean, deviation = tasks.mean(1), tasks.std(1)
+            few = marker(method.name) if len(mean) < 30 else None
+            left.plot(curves.steps, mean, color=colour, lw=2, marker=few, ms=4)
+            left.fill_between(curves.steps, mean - deviation, mean + deviation, color=colour, alpha=0.13, lw=0)
     draw_references(left, methods, "test")
-    left.set(xlabel="updates", ylabel="return on unseen tasks", title="mean ± deviation over tasks")
-    left.grid(axis="y")
-    thousands(left)
+    name_axes(left, "updates", "return on unseen tasks", "mean ± deviation over tasks")
     name_lines(left)
     _draw_scores(right, methods, labels)
     return figure
-
-
-def _draw_learning(axes: Axes, method: MethodRuns, colour: str) -> None:
-    if (curves := learning(method)) is None:
-        return
-    tasks = curves.test.mean(0)
-    mean, deviation = tasks.mean(1), tasks.std(1)
-    few = marker(method.name) if len(mean) < 30 else None
-    axes.plot(curves.steps, mean, color=colour, lw=2, marker=few, ms=4)
-    axes.fill_between(curves.steps, mean - deviation, mean + deviation, color=colour, alpha=0.13, lw=0)
 
 
 def _draw_scores(axes: Axes, methods: Sequence[MethodRuns], labels: Mapping[str, str]) -> None:
     """Draw a row a method; references that know no unseen tasks stand at their score on their own."""
     names = []
     for row, method in enumerate(methods):
-        colour, unseen = colours(methods)[method.name], method.estimate("test")
-        estimate = unseen or (method.estimate("train") if method.is_reference else None)
-        names.append(labels[method.name] + " (own train tasks)" * bool(estimate and not unseen))
+        colour, estimate = colours(methods)[method.name], final_estimate(method)
+        names.append(labels[method.name] + " (own train tasks)" * bool(estimate and method.scores("test") is None))
         if estimate:
             reach = np.nan_to_num([[estimate.value - estimate.low], [estimate.high - estimate.value]])
             axes.errorbar(estimate.value, row, xerr=reach, color=colour, marker=marker(method.name), ms=7, lw=2.5)

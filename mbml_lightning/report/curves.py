@@ -4,60 +4,48 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib import colormaps, rcParams
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mbml_lightning.report.drawing import FEW, PANEL, draw_references, draw_seeds, name_lines, panel, thousands
+from mbml_lightning.report.drawing import FEW, PANEL, draw_references, draw_seeds, name_axes, name_lines, panel
 from mbml_lightning.report.style import SPARE, colours, marker
 from mbml_lightning.results.runs import MethodRuns
-from mbml_lightning.results.statistics import mean_interval
+from mbml_lightning.results.statistics import interval
 
 
-def learning_curves(methods: Sequence[MethodRuns], split: str) -> Figure | None:
-    """Draw the mean return on a split against updates: the mean of the seeds, thin the seeds of few, references."""
-    figure, axes = panel("updates", "mean return")
-    if not _curves(axes, methods, f"val/return_{split}"):
+def learning_curves(methods: Sequence[MethodRuns], metric: str, label: str, split: str | None = None) -> Figure | None:
+    """Draw a logged metric of the methods that adapt against updates: the mean of the seeds, thin the seeds of few.
+
+    Args:
+        methods: All methods.
+        metric: Its name in the log.
+        label: Name for a reader.
+        split: Where the references' scores are drawn as well; else 0 and 1 are, between which the metric lies.
+    """
+    figure, axes = panel("updates", label)
+    shown = [method for method in methods if not method.is_reference and method.curves(metric)]
+    for method in shown:
+        colour = colours(methods)[method.name]
+        draw_seeds(axes, method, metric, method.label, colour, marker(method.name), thin=len(shown) <= FEW)
+    if not axes.lines:
         return None
-    draw_references(axes, methods, split)
-    name_lines(axes)
-    return figure
-
-
-def rewards_read(methods: Sequence[MethodRuns], metric: str) -> Figure | None:
-    """Draw how much encoders read rewards, one of ``REWARD_METRICS``, against updates."""
-    figure, axes = panel("updates", metric.replace("_", " "))
-    if not _curves(axes, methods, f"val/{metric}"):
-        return None
-    for bound in (0, 1):
+    if split:
+        draw_references(axes, methods, split)
+    for bound in () if split else (0, 1):
         axes.axhline(bound, color=rcParams["grid.color"], lw=1, zorder=0)
     name_lines(axes)
     return figure
 
 
-def _curves(axes: Axes, methods: Sequence[MethodRuns], metric: str) -> bool:
-    """Draw a metric of all methods that adapt; False if none of them logged it."""
-    shown = [method for method in methods if not method.is_reference and method.curves(metric)]
-    for method in shown:
-        colour = colours(methods)[method.name]
-        draw_seeds(axes, method, metric, method.label, colour, marker(method.name), thin=len(shown) <= FEW)
-    return bool(axes.lines)
-
-
-def has_losses(method: MethodRuns) -> bool:
-    """Find out whether a method logged losses."""
-    return bool(_losses(method))
-
-
-def _losses(method: MethodRuns) -> list[str]:
-    names = (name for run in method.runs for name in run.metrics.curves)
-    return sorted({name for name in names if name.startswith("train/") and name.endswith("_loss")})
+def loss_names(method: MethodRuns) -> list[str]:
+    """List the losses that a method logged."""
+    names = {name for run in method.runs for name in run.metrics.curves}
+    return sorted(name for name in names if name.startswith("train/") and name.endswith("_loss"))
 
 
 def losses(methods: Sequence[MethodRuns]) -> Figure | None:
     """Draw all losses against updates, a panel for each method that logged some."""
-    shown = [method for method in methods if has_losses(method)]
+    shown = [method for method in methods if loss_names(method)]
     if not shown:
         return None
     columns = min(2, len(shown))
@@ -65,24 +53,17 @@ def losses(methods: Sequence[MethodRuns]) -> Figure | None:
     figure = Figure(figsize=(columns * PANEL[0], rows * PANEL[1]), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for method, axes in zip(shown, panels, strict=False):
-        _draw_losses(axes, method)
-        axes.set_title(method.label if len(shown) > 1 else "")
+        names = loss_names(method)
+        for name, colour in zip(names, SPARE * len(names), strict=False):
+            label = name.removeprefix("train/").removesuffix("_loss").replace("_", " ")
+            draw_seeds(axes, method, name, {"q": "Q", "kl": "KL"}.get(label, label), colour)
+        if np.isfinite(axes.dataLim.minposy):  # there is a positive value
+            axes.set_yscale("log" if axes.dataLim.ymin >= 0 else "symlog")
+        name_axes(axes, "updates", "loss", method.label if len(shown) > 1 else "")
+        name_lines(axes)
     for axes in panels:  # what is left of the last row
         axes.remove()
     return figure
-
-
-def _draw_losses(axes: Axes, method: MethodRuns) -> None:
-    names = _losses(method)
-    for name, colour in zip(names, SPARE * len(names), strict=False):
-        label = name.removeprefix("train/").removesuffix("_loss").replace("_", " ")
-        draw_seeds(axes, method, name, {"q": "Q", "kl": "KL"}.get(label, label), colour)
-    if np.isfinite(axes.dataLim.minposy):  # there is a positive value
-        axes.set_yscale("log" if axes.dataLim.ymin >= 0 else "symlog")
-    axes.set(xlabel="updates", ylabel="loss")
-    axes.grid(axis="y")
-    thousands(axes)
-    name_lines(axes)
 
 
 def episodes(methods: Sequence[MethodRuns]) -> Figure | None:
@@ -91,29 +72,25 @@ def episodes(methods: Sequence[MethodRuns]) -> Figure | None:
     adapting = [m for m in methods if not m.is_reference and m.scores("test") is not None]
     if not adapting:
         return None
+    few = len(adapting) <= FEW
     for i, method in enumerate(adapting):
         returns = np.stack([e.splits["test"].returns.mean(1) for e in method.evaluations if "test" in e.splits])
-        means, colour = returns.mean((0, 1)), colours(methods)[method.name]
+        means, reach = returns.mean((0, 1)), None
+        if few:
+            ends = np.array([interval(returns[..., e])[1:] for e in range(len(means))]).T
+            reach = np.nan_to_num(np.abs(ends - means))
         # Side by side, not hidden; of many methods neither.
-        places = 1 + np.arange(len(means)) + 0.08 * (i - (len(adapting) - 1) / 2) * (len(adapting) <= FEW)
-        reach = _reach(returns) if len(adapting) <= FEW else None
-        style: dict[str, Any] = {"color": colour, "marker": marker(method.name), "label": method.label}
-        axes.errorbar(places, means, reach, lw=1.6, elinewidth=1.2, ms=4.5, **style)
+        places = 1 + np.arange(len(means)) + 0.08 * (i - (len(adapting) - 1) / 2) * few
+        style: dict[str, Any] = {"color": colours(methods)[method.name], "marker": marker(method.name)}
+        axes.errorbar(places, means, reach, lw=1.6, elinewidth=1.2, ms=4.5, label=method.label, **style)
     first = adapting[0].evaluations[0]
-    axes.axvspan(first.uncounted + 0.5, first.episodes + 0.5, color=rcParams["grid.color"], alpha=0.45, lw=0)
-    axes.set(xlim=(0.5, first.episodes + 0.5), xticks=range(1, first.episodes + 1))
+    low, high = first.uncounted + 0.5, first.episodes + 0.5
+    axes.axvspan(low, high, color=rcParams["grid.color"], alpha=0.45, lw=0)
+    axes.set(xlim=(0.5, high), xticks=range(1, first.episodes + 1))
     draw_references(axes, methods, "test")
     name_lines(axes)
-    middle = (first.uncounted + first.episodes + 1) / 2
-    axes.text(middle, 1.01, "counted", ha="center", va="bottom", transform=axes.get_xaxis_transform())
+    axes.text((low + high) / 2, 1.01, "counted", ha="center", va="bottom", transform=axes.get_xaxis_transform())
     return figure
-
-
-def _reach(returns: Float[np.ndarray, "seeds tasks episodes"]) -> Float[np.ndarray, "2 episodes"]:
-    """Compute how far the interval of each episode's mean reaches down and up."""
-    ends = np.array([mean_interval(returns[:, :, episode])[1:] for episode in range(returns.shape[-1])]).T
-    reach: Float[np.ndarray, "2 episodes"] = np.nan_to_num(np.abs(ends - returns.mean((0, 1))))
-    return reach
 
 
 def per_task(methods: Sequence[MethodRuns], split: str) -> Figure | None:
@@ -128,6 +105,7 @@ def per_task(methods: Sequence[MethodRuns], split: str) -> Figure | None:
 
 
 def _bars(methods: Sequence[MethodRuns], shown: Sequence[tuple[MethodRuns, Any]], tasks: Sequence[str]) -> Figure:
+    """Draw a group of bars a task and a colour a method."""
     bars = [(method, scores) for method, scores in shown if not method.is_reference]
     figure, axes = panel("mean return", "", height=1.2 + len(tasks) * (0.1 + 0.13 * len(bars)))
     places, thickness = np.arange(len(tasks)), 0.76 / len(bars)

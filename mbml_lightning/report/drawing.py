@@ -1,7 +1,6 @@
 """Parts that several pictures share: a panel, a curve with its seeds, and the names of the lines."""
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from mbml_lightning.results.runs import MethodRuns
+from mbml_lightning.results.scores import align
 
 PANEL = (4.8, 3.4)  # inches; shown no larger than 480 pixels, so that text keeps its size
 FEW = 4  # methods, with more of which details would hide each other
@@ -20,30 +20,30 @@ def panel(x: str, y: str, height: float = PANEL[1]) -> tuple[Figure, Axes]:
     """Make a figure with one set of axes."""
     figure = Figure(figsize=(PANEL[0], height), layout="constrained")
     axes = figure.add_subplot()
-    axes.set(xlabel=x, ylabel=y)
-    axes.grid(axis="y")
-    if x == "updates":
-        thousands(axes)
+    name_axes(axes, x, y)
     return figure, axes
 
 
-def thousands(axes: Axes) -> None:
-    """Write updates as 5k, 10k."""
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}k" if value else "0"))
+def name_axes(axes: Axes, x: str, y: str, title: str = "") -> None:
+    """Label the axes and draw lines from the left; write updates as 5k, 10k."""
+    axes.set(xlabel=x, ylabel=y, title=title)
+    axes.grid(axis="y")
+    if x == "updates":
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}k" if value else "0"))
 
 
 def draw_seeds(
     axes: Axes, method: MethodRuns, metric: str, label: str, colour: str, marker: str = "o", thin: bool = True
 ) -> None:
     """Draw a line for the mean of all seeds at the updates that all of them logged, and a thin one for each seed."""
-    curves = method.curves(metric)
-    steps = reduce(np.intersect1d, [curve.steps for curve in curves]) if curves else np.zeros(0, np.int64)
+    curves = [(curve.steps, curve.values) for curve in method.curves(metric)]
+    steps, shared = align(curves)
     if not len(steps):
         return
     for curve in curves if thin and len(curves) > 1 else []:
-        axes.plot(curve.steps, curve.values, color=colour, lw=0.8, alpha=0.5)
-    mean, few = np.mean([curve.values[np.isin(curve.steps, steps)] for curve in curves], axis=0), len(steps) < 30
-    axes.plot(steps, mean, color=colour, lw=2 if thin else 1.5, marker=marker if few else None, ms=3.5, label=label)
+        axes.plot(*curve, color=colour, lw=0.8, alpha=0.5)
+    few = marker if len(steps) < 30 else None
+    axes.plot(steps, np.mean(shared, axis=0), color=colour, lw=2 if thin else 1.5, marker=few, ms=3.5, label=label)
 
 
 def draw_references(axes: Axes, methods: Sequence[MethodRuns], split: str) -> None:
@@ -60,14 +60,8 @@ def name_lines(axes: Axes) -> None:
     assert figure is not None
     handles, names = axes.get_legend_handles_labels()
     lines: list[Any] = [handle[0] if isinstance(handle, tuple) else handle for handle in handles]  # of error bars
-    order = sorted(range(len(lines)), key=lambda i: -np.nan_to_num(lines[i].get_ydata()[-1]))
+    shown = sorted(zip(lines, names, strict=True), key=lambda line: -np.nan_to_num(line[0].get_ydata()[-1]))
     figure.set_figheight(max(figure.get_figheight(), LINE * len(lines) + 0.8))
-    axes.legend(
-        [lines[i] for i in order],
-        [names[i] for i in order],
-        loc="center left",
-        bbox_to_anchor=(1, 0.5),
-        labelcolor="linecolor",
-        handlelength=1.6,
-        prop={"weight": "bold", "size": 9},
-    )
+    looks: dict[str, Any] = {"labelcolor": "linecolor", "handlelength": 1.6, "prop": {"weight": "bold", "size": 9}}
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    axes.legend([line for line, _ in shown], [name for _, name in shown], **place, **looks)

@@ -88,27 +88,21 @@ def paper_figure(runs: Sequence[Path], number: int, output: Path | None = None) 
     Raises:
         ResultsError: There is no such figure, or there is too little to draw it from.
     """
+    from matplotlib import rc_context
+
     from mbml_lightning.files.writing import write_text
+    from mbml_lightning.report.style import LIGHT, theme
 
     if number not in FIGURES:
         raise ResultsError(f"--figure {number}: choose one of {', '.join(map(str, FIGURES))}")
     output = output or runs[0] / "figures" / f"fig{number}.png"
     drawn: Drawn = import_module(FIGURES[number].module).make(FIGURES[number], runs)
-    _write_picture(output, drawn.draw)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context(theme(*LIGHT) | {"svg.hashsalt": "mbml"}):  # the same bytes for the same numbers
+        picture = drawn.draw()
+        picture.savefig(output.with_suffix(".png"), dpi=200)
+        picture.savefig(output.with_suffix(".svg"), metadata={"Date": None})
     write_text(output.with_suffix(".csv"), drawn.csv)
     write_text(output.with_suffix(".md"), drawn.markdown)
     write_text(output.with_name(f"{output.stem}-curves.csv"), drawn.curves_csv)
     print(*(f"warning: {problem}" for problem in drawn.problems), output.with_suffix(".png"), sep="\n")
-
-
-def _write_picture(output: Path, draw: "Callable[[], Picture]") -> None:
-    """Write PNG and SVG, the same bytes for the same numbers."""
-    from matplotlib import rc_context
-
-    from mbml_lightning.report.style import LIGHT, theme
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with rc_context(theme(*LIGHT) | {"svg.hashsalt": "mbml"}):
-        figure = draw()
-        figure.savefig(output.with_suffix(".png"), dpi=200)
-        figure.savefig(output.with_suffix(".svg"), metadata={"Date": None})

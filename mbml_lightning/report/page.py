@@ -5,8 +5,9 @@ import os
 import platform
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import isnan
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import rc_context
@@ -17,12 +18,10 @@ from mbml_lightning.report import curves
 from mbml_lightning.report.paths import paths
 from mbml_lightning.report.posteriors import posteriors
 from mbml_lightning.report.style import DARK, LIGHT, theme
-from mbml_lightning.report.tables import HEADER, duration, protocol_rows, statistics_cells, statistics_columns
-from mbml_lightning.results.comparison import REWARD_METRICS, Statistics
+from mbml_lightning.report.tables import HEADER, duration, statistics_cells, statistics_columns
+from mbml_lightning.results.comparison import Statistics
 from mbml_lightning.results.runs import Experiment, MethodRuns, Run
-
-if TYPE_CHECKING:
-    from mbml_lightning.envs import TaskDistribution
+from mbml_lightning.results.statistics import interval_text
 
 SPLITS = {"test": "Unseen tasks", "ood": "Tasks out of distribution"}
 
@@ -39,8 +38,8 @@ class Picture(NamedTuple):
 
     caption: str
     source: str
-    light: str | None
-    dark: str | None
+    light: str | None = None
+    dark: str | None = None
 
 
 def page(experiment: Experiment, headline: str, rows: Sequence[Sequence[str]], statistics: Sequence[Statistics]) -> str:
@@ -52,19 +51,18 @@ def page(experiment: Experiment, headline: str, rows: Sequence[Sequence[str]], s
         rows: Cells of the table, a row for each method of the experiment.
         statistics: All statistics, a row for each method evaluated on unseen tasks.
     """
-    evaluation, methods = experiment.evaluation, experiment.methods
-    loader = PackageLoader("mbml_lightning", "report")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    methods = experiment.methods
+    options: dict[str, Any] = dict.fromkeys(("autoescape", "trim_blocks", "lstrip_blocks"), True)
+    environment = Environment(loader=PackageLoader("mbml_lightning", "report"), undefined=StrictUndefined, **options)
     return environment.get_template("page.html").render(
-        title=f"MBML on {evaluation.distribution}" if evaluation else "MBML: not evaluated yet",
+        evaluation=experiment.evaluation,
         headline=headline,
         problems=experiment.problems,
         header=HEADER,
         rows=rows,
         notes=[method.card.sentence for method in methods],
-        meaning=_meaning(experiment),
+        scale=next((found for method in methods if (found := method.reference("test"))), None),
+        seeds=max(len(method.evaluations) for method in methods),
         columns=statistics_columns(methods[0].label),
         statistics=[statistics_cells(row) for row in statistics],
         **_learning(methods),
@@ -75,58 +73,35 @@ def page(experiment: Experiment, headline: str, rows: Sequence[Sequence[str]], s
     )
 
 
-def _meaning(experiment: Experiment) -> str:
-    """Say what the numbers of the first table mean."""
-    evaluation = experiment.evaluation
-    if evaluation is None:
-        return ""
-    counted = f"episodes {evaluation.uncounted + 1} to {evaluation.episodes} of {evaluation.trials} trials a task"
-    text = f"Mean return of {counted}, the first episode acted from the prior, and its 95% bootstrap interval. "
-    between = next((r for method in experiment.methods if (r := method.reference("test"))), None)
-    if between:
-        text += f"Normalised: on unseen tasks, 0 is random and 100 SAC ({between.source}). "
-    if max(len(method.evaluations) for method in experiment.methods) == 1:
-        return text + "One seed: the interval says what other tasks would change, not what another training would."
-    return text + "The interval covers other tasks and, where there are several seeds, other trainings."
-
-
 def _learning(methods: Sequence[MethodRuns]) -> dict[str, Any]:
     """Draw returns and losses while training, the losses of all methods but the first for whom asks for them."""
-    first, *others = [method for method in methods if curves.has_losses(method)] or methods[:1]
+    first, *others = [method for method in methods if curves.loss_names(method)] or methods[:1]
     pictures = [
-        _picture(f"{name} while training.", f"val/return_{split}", curves.learning_curves, methods, split)
-        for split, name in (("test", "Unseen tasks"), ("train", "Train tasks"))
+        _curve("Unseen tasks while training.", methods, "val/return_test", "mean return", "test"),
+        _curve("Train tasks while training.", methods, "val/return_train", "mean return", "train"),
+        _picture(f"Losses of {first.label} (logarithmic).", f"train/*_loss of {first.label}", curves.losses, [first]),
     ]
-    caption, source = f"Losses of {first.label} (logarithmic).", f"train/*_loss of {first.label}"
-    pictures.append(_picture(caption, source, curves.losses, [first]))
     rest = [_picture("Losses (logarithmic).", "", curves.losses, others)] if others else []
     return {"learning": pictures, "losses": rest}
 
 
 def _adaptation(experiment: Experiment) -> dict[str, Any]:
     """Draw returns by episode and by task, and paths where observations begin with a place in the plane."""
+    from mbml_lightning import envs  # brings Gymnasium and MuJoCo
+
     methods, missing = experiment.methods, "an evaluation of MBML or of an ablation"
-    distribution = _distribution(experiment)
     drawn = [
         _picture("Unseen tasks, episode by episode, with 95% intervals.", missing, curves.episodes, methods),
         _picture("Each unseen task.", missing, curves.per_task, methods, "test"),
         _picture("Each train task.", missing, curves.per_task, methods, "train"),
     ]
-    if distribution is None or not distribution.planar:
-        return {"adaptation": drawn, "paths": []}
-    walls = getattr(distribution, "walls", None)
-    plane = _picture("First trial on unseen tasks.", "trajectories.npz", paths, methods, walls)
-    return {"adaptation": drawn, "paths": [plane]}
-
-
-def _distribution(experiment: Experiment) -> "TaskDistribution | None":
-    """Look up the task distribution; None before an evaluation, and of one in a module that nothing has imported."""
-    from mbml_lightning import envs  # brings Gymnasium and MuJoCo
-
-    try:
-        return envs.recorded_distribution(experiment.evaluation.distribution) if experiment.evaluation else None
-    except ConfigurationError:
-        return None
+    plane = []
+    # Before an evaluation, and of a distribution in a module that nothing has imported, there is no plane.
+    with suppress(ConfigurationError):
+        if experiment.evaluation and (known := envs.recorded_distribution(experiment.evaluation.distribution)).planar:
+            walls = getattr(known, "walls", None)
+            plane = [_picture("First trial on unseen tasks.", "trajectories.npz", paths, methods, walls)]
+    return {"adaptation": drawn, "paths": plane}
 
 
 def _contexts(methods: Sequence[MethodRuns]) -> dict[str, Any]:
@@ -136,37 +111,44 @@ def _contexts(methods: Sequence[MethodRuns]) -> dict[str, Any]:
     known = {protocol.name: protocol.sentence for protocol in PROTOCOLS}
     found = {e.protocol for method in methods for run in method.runs for e in run.evaluations.values()}
     sentences = known | dict.fromkeys(sorted(found - known.keys()), "a protocol that this package does not know.")
-    tables = {title: protocol_rows(methods, split, [*sentences]) for split, title in SPLITS.items()}
-    return {"contexts": {title: rows for title, rows in tables.items() if rows}, "protocols": sentences}
+    tables: dict[str, list[list[str]]] = {}
+    for split, title in SPLITS.items():
+        for method in (m for m in methods if not m.is_reference):
+            cells = [interval_text(method.estimate(split, protocol=name)) for name in sentences]
+            if set(cells) != {"-"}:
+                tables.setdefault(title, []).append([method.label, *cells])
+    return {"contexts": tables, "protocols": sentences}
 
 
 def _rewards(methods: Sequence[MethodRuns]) -> dict[str, Any]:
     """Draw how much encoders read rewards, and the posteriors before and after training."""
-    captions = ("Reward sensitivity while training.", "Rewards followed.")
     pictures = [
-        _picture(caption, f"val/{metric}", curves.rewards_read, methods, metric)
-        for metric, caption in zip(REWARD_METRICS, captions, strict=True)
+        _curve("Reward sensitivity while training.", methods, "val/reward_sensitivity", "reward sensitivity"),
+        _curve("Rewards followed.", methods, "val/rewards_followed", "rewards followed"),
     ]
     kept = [method for method in methods if any(run.posteriors for run in method.runs)]
     pictures += [_picture(f"{method.label}.", "", posteriors, method) for method in kept]
     if not kept:
-        pictures.append(Picture("Posteriors before and after training.", "posteriors.npz", None, None))
+        pictures.append(Picture("Posteriors before and after training.", "posteriors.npz"))
     return {"rewards": pictures}
 
 
+def _curve(caption: str, methods: Sequence[MethodRuns], metric: str, *more: str) -> Picture:
+    """Draw a logged metric of all methods in both themes."""
+    return _picture(caption, metric, curves.learning_curves, methods, metric, *more)
+
+
 def _picture(caption: str, source: str, draw: Callable[..., Figure | None], *of: Any) -> Picture:
-    """Draw a picture of something in both themes."""
-    return Picture(caption, source, _png(LIGHT, draw, *of), _png(DARK, draw, *of))
-
-
-def _png(colours: tuple[str, str, str], draw: Callable[..., Figure | None], *of: Any) -> str | None:
-    """Draw a picture in one theme, as the address of a PNG."""
-    with rc_context(theme(*colours)):
-        if (figure := draw(*of)) is None:
-            return None
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=200)
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    """Draw a picture of something in both themes, as the addresses of PNGs."""
+    found = []
+    for colours in (LIGHT, DARK):
+        with rc_context(theme(*colours)):
+            if (figure := draw(*of)) is None:
+                return Picture(caption, source)
+            file = io.BytesIO()
+            figure.savefig(file, format="png", dpi=200)
+        found.append(f"data:image/png;base64,{b64encode(file.getvalue()).decode()}")
+    return Picture(caption, source, *found)
 
 
 def _origin(experiment: Experiment) -> dict[str, Any]:
@@ -181,7 +163,6 @@ def _origin(experiment: Experiment) -> dict[str, Any]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    """List what is known of how a run was made."""
     """List what is known of how a run was made."""
     if run.evaluation is None:
         return {"state": "no usable evaluation.json"}

@@ -1,6 +1,7 @@
 """Paths through the plane of a policy that does not know its task yet, episode by episode."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from mbml_lightning.files.evaluation import Evaluation
 from mbml_lightning.report.curves import task_name
 from mbml_lightning.report.drawing import FEW
 from mbml_lightning.report.style import colours
@@ -33,55 +33,39 @@ def paths(methods: Sequence[MethodRuns], walls: Float[np.ndarray, "W 4"] | None)
     rows = [(method, runs[0]) for method, runs in kept.items() if runs][:FEW]
     if not rows:
         return None
-    goals = np.array(_evaluation(rows[0][1]).splits["test"].tasks)
-    chosen = _spread(goals)
-    low, high = _frame([run for _, run in rows], goals)
+    first = rows[0][1].evaluation
+    assert first, "trajectories are read with their evaluation only"
+    goals, episodes = np.array(first.splits["test"].tasks), sorted({0, first.uncounted, first.episodes - 1})
+    across = np.lexsort((goals[:, 1], goals[:, 0]))  # a few tasks from end to end of the plane
+    chosen = across[np.linspace(0, len(goals) - 1, min(COLUMNS, len(goals))).round().astype(int)].tolist()
+    # corners that hold all paths and goals, and a little of the walls around
+    points = np.concatenate([goals, *(run.trajectories["test"][..., :2].reshape(-1, 2) for _, run in rows)])
+    low, high = np.nanmin(points, axis=0) - 0.35, np.nanmax(points, axis=0) + 0.35
     figure, panels = _panels(len(rows), len(chosen), low, high)
     for (method, run), line in zip(rows, panels, strict=True):
         line[0].set_ylabel(method.label, color=colours(methods)[method.name], weight="bold", size=12)
         for task, axes in zip(chosen, line, strict=True):
-            _draw(axes, run, task, walls)
+            _draw(axes, run, task, episodes, walls)
     for task, axes in zip(chosen, panels[0], strict=True):
         axes.set_title(f"goal {task_name(goals[task].tolist(), task)}", size=10)
-    _legend(figure, _episodes(rows[0][1]))
+    _legend(figure, episodes, len(chosen))
     return figure
 
 
-def _evaluation(run: Run) -> Evaluation:
+def _draw(axes: Axes, run: Run, task: int, episodes: Sequence[int], walls: Float[np.ndarray, "W 4"] | None) -> None:
+    """Draw the paths of one method on one task, with the returns below."""
     assert run.evaluation, "trajectories are read with their evaluation only"
-    return run.evaluation
-
-
-def _spread(goals: Float[np.ndarray, "tasks 2"]) -> list[int]:
-    """Choose a few tasks from end to end of the plane."""
-    order = np.lexsort((goals[:, 1], goals[:, 0]))
-    return [int(order[i]) for i in np.linspace(0, len(goals) - 1, min(COLUMNS, len(goals))).round().astype(int)]
-
-
-def _episodes(run: Run) -> list[int]:
-    """Number the episodes shown: the first, from the prior, the first that counts, and the last."""
-    return sorted({0, _evaluation(run).uncounted, _evaluation(run).episodes - 1})
-
-
-def _draw(axes: Axes, run: Run, task: int, walls: Float[np.ndarray, "W 4"] | None) -> None:
-    split, path = _evaluation(run).splits["test"], run.trajectories["test"][task, :, :, :2]
+    split, path = run.evaluation.splits["test"], run.trajectories["test"][task, :, :, :2]
     for x0, y0, x1, y1 in [] if walls is None else walls:
         axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, color=rcParams["grid.color"], lw=1))
-    shown = _episodes(run)
-    for place, (episode, colour) in enumerate(zip(shown, EPISODE_COLOURS, strict=False)):
+    for place, (episode, colour) in enumerate(zip(episodes, EPISODE_COLOURS, strict=False)):
         axes.plot(*path[episode].T, color=colour, lw=1.7, alpha=0.95, solid_joinstyle="round")
-        x = (place + 0.5) / len(shown)
         score = split.returns[task, 0, episode]
         text = f"{score:.0f}" if abs(score) >= 100 else f"{score:.1f}"
-        axes.text(x, -0.02, text, color=colour, ha="center", va="top", weight="bold", transform=axes.transAxes)
+        style: dict[str, Any] = {"ha": "center", "va": "top", "weight": "bold", "transform": axes.transAxes}
+        axes.text((place + 0.5) / len(episodes), -0.02, text, color=colour, **style)
     axes.plot(*path[0, 0], "o", color=rcParams["text.color"], ms=5, zorder=4)
     axes.plot(*split.tasks[task], "*", color=rcParams["text.color"], mec=rcParams["axes.facecolor"], ms=15, zorder=5)
-
-
-def _frame(runs: Sequence[Run], goals: Float[np.ndarray, "tasks 2"]) -> tuple[Corner, Corner]:
-    """Find corners that hold all paths and goals, and a little of the walls around."""
-    points = np.concatenate([goals, *(run.trajectories["test"][..., :2].reshape(-1, 2) for run in runs)])
-    return np.nanmin(points, axis=0) - 0.35, np.nanmax(points, axis=0) + 0.35
 
 
 def _panels(rows: int, columns: int, low: Corner, high: Corner) -> tuple[Figure, np.ndarray]:
@@ -95,9 +79,12 @@ def _panels(rows: int, columns: int, low: Corner, high: Corner) -> tuple[Figure,
     return figure, panels
 
 
-def _legend(figure: Figure, shown: Sequence[int]) -> None:
-    lines = [Line2D([], [], color=colour, lw=2.5) for _, colour in zip(shown, EPISODE_COLOURS, strict=False)]
+def _legend(figure: Figure, episodes: Sequence[int], columns: int) -> None:
+    """Name colours and signs below the panels, in one line where they are wide enough for it."""
+    lines = [Line2D([], [], color=colour, lw=2.5) for _, colour in zip(episodes, EPISODE_COLOURS, strict=False)]
     ink = rcParams["text.color"]
     lines += [Line2D([], [], color=ink, marker=m, ms=s, ls="") for m, s in (("o", 5), ("*", 12))]
-    names = [f"episode {episode + 1}" + (" (from the prior)" if episode == 0 else "") for episode in shown]
-    figure.legend(lines, [*names, "start", "goal"], loc="outside lower center", ncols=len(lines))
+    names = [f"episode {episode + 1}" + (" (from the prior)" if episode == 0 else "") for episode in episodes]
+    across = len(lines) if columns > 2 else columns
+    figure.set_figheight(figure.get_figheight() + 0.2 * ((len(lines) - 1) // across))
+    figure.legend(lines, [*names, "start", "goal"], loc="outside lower center", ncols=across)

@@ -2,10 +2,8 @@
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mbml_lightning.files.posteriors import Means
 from mbml_lightning.report.drawing import PANEL
 from mbml_lightning.report.style import task_colours
 from mbml_lightning.results.runs import MethodRuns
@@ -24,24 +22,18 @@ def posteriors(method: MethodRuns) -> Figure | None:
         return None
     figure = Figure(figsize=(PANEL[0], 2.7), layout="constrained")
     for axes, (when, means) in zip(np.atleast_1d(figure.subplots(1, len(found))), found.items(), strict=True):
-        _draw(axes, means)
+        tasks, n, size = means.own.shape
+        rewards_of, states_of = np.nonzero(~np.eye(tasks, dtype=bool))
+        relabelled = means.relabelled[rewards_of, states_of, : max(1, CROSSES // max(1, len(rewards_of)))]
+        flat = [means.own.reshape(-1, size), relabelled.reshape(-1, size)]
+        own, crosses = np.split(principal_plane(np.concatenate(flat)), [len(flat[0])])
+        colours = task_colours(tasks)
+        ink = colours[rewards_of].repeat(relabelled.shape[1], 0)
+        axes.scatter(*crosses.T, s=9, marker="x", lw=0.7, alpha=0.7, c=ink)
+        axes.scatter(*own.T, s=22, marker="o", ec=axes.get_facecolor(), lw=0.5, c=colours.repeat(n, 0))
         axes.set(title=f"{when} training", xticks=[], yticks=[])
         axes.spines[:].set_visible(True)
     return figure
-
-
-def _draw(axes: Axes, means: Means) -> None:
-    tasks, _, size = means.own.shape
-    rewards_of, states_of = np.nonzero(~np.eye(tasks, dtype=bool))
-    contexts = max(1, CROSSES // max(1, len(rewards_of)))
-    relabelled = means.relabelled[rewards_of, states_of, :contexts]
-    flat = [means.own.reshape(-1, size), relabelled.reshape(-1, size)]
-    own, crosses = np.split(principal_plane(np.concatenate(flat)), [len(flat[0])])
-    colours = task_colours(tasks)
-    ink = colours[rewards_of].repeat(relabelled.shape[1], 0)
-    axes.scatter(crosses[:, 0], crosses[:, 1], s=9, marker="x", lw=0.7, alpha=0.7, c=ink)
-    ink = colours.repeat(means.own.shape[1], 0)
-    axes.scatter(own[:, 0], own[:, 1], s=22, marker="o", ec=axes.get_facecolor(), lw=0.5, c=ink)
 
 
 def principal_plane(points: Float[np.ndarray, "n Z"]) -> Float[np.ndarray, "n 2"]:

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.axes import Axes
+import numpy as np
 from matplotlib.figure import Figure
 
 from mbml_lightning.errors import ResultsError
 from mbml_lightning.report import figures
-from mbml_lightning.report.drawing import draw_seeds, name_lines, thousands
+from mbml_lightning.report.drawing import draw_seeds, name_axes, name_lines
 from mbml_lightning.report.style import SPARE
 from mbml_lightning.report.tables import csv_text, markdown
-from mbml_lightning.results.comparison import last_value
 from mbml_lightning.results.runs import MethodRuns, read_run
 
 ERRORS = {
@@ -38,8 +37,13 @@ def make(figure: figures.Figure, paths: Sequence[Path]) -> figures.Drawn:
     if len(ERRORS) - len(missing) < 2:
         raise ResultsError(said)
     problems += [said] if missing else []
-    last, names = _last(ensemble), ERRORS | KEPT
-    shown = [[names[metric], str(seeds), f"{step:,}", f"{value:.4f}"] for metric, seeds, step, value in last]
+    last, shown = [], []
+    for metric, name in (ERRORS | KEPT).items():
+        if curves := ensemble.curves(metric):
+            seeds, step = len(curves), max(int(curve.steps[-1]) for curve in curves)
+            value = float(np.mean([curve.values[-1] for curve in curves]))
+            last.append((metric, seeds, step, value))
+            shown.append([name, str(seeds), f"{step:,}", f"{value:.4f}"])
     return figures.Drawn(
         lambda: draw(ensemble),
         csv_text(["metric", "seeds", "updates", "value"], last),
@@ -53,30 +57,15 @@ def draw(ensemble: MethodRuns) -> Figure:
     """Draw mean absolute errors, and the fraction of rows that the ensembles trust, against updates."""
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    _draw(left, ensemble, ERRORS)
-    left.set(xlabel="updates", ylabel="mean absolute error", title="rewards of other tasks' transitions")
+    for axes, metrics in ((left, ERRORS), (right, KEPT)):
+        for (metric, label), colour in zip(metrics.items(), SPARE, strict=False):
+            draw_seeds(axes, ensemble, metric, label, colour)
+    name_axes(left, "updates", "mean absolute error", "rewards of other tasks' transitions")
     left.set_ylim(bottom=0)
     name_lines(left)
-    _draw(right, ensemble, KEPT)
-    right.set(xlabel="updates", ylabel="fraction of rows", title="trusted rows", ylim=(0, 1))
+    name_axes(right, "updates", "fraction of rows", "trusted rows")
+    right.set_ylim(0, 1)
     return figure
-
-
-def _draw(axes: Axes, ensemble: MethodRuns, metrics: dict[str, str]) -> None:
-    for (metric, label), colour in zip(metrics.items(), SPARE, strict=False):
-        draw_seeds(axes, ensemble, metric, label, colour)
-    axes.grid(axis="y")
-    thousands(axes)
-
-
-def _last(ensemble: MethodRuns) -> list[tuple[str, int, int, float]]:
-    """Collect the metric, the seeds, the updates of the last value and its mean over seeds."""
-    rows = []
-    for metric in ERRORS | KEPT:
-        curves, last = ensemble.curves(metric), last_value(ensemble, metric)
-        if last is not None:
-            rows.append((metric, len(curves), max(int(curve.steps[-1]) for curve in curves), last))
-    return rows
 
 
 def _curves_csv(ensemble: MethodRuns) -> str:

@@ -53,7 +53,10 @@ def _print(rows: Sequence[Row], problems: Sequence[str], output: Path) -> None:
     values = [abs(estimate.value) for row in rows for estimate in (row.test, row.train) if estimate]
     digits = 0 if max(len(row.method.label) for row in rows) > 8 and max(values, default=0) >= 100 else 1
     normalised = HEADER.index("Normalised")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=_caption(rows))
+    scores = ", ".join(f"{row.method.label} {row.normalised.value:.0f}" for row in rows if row.normalised)
+    below = f"\nunseen tasks, normalised (0 is random, 100 SAC): {scores}" if scores else ""
+    caption = f"mean return \\[95% interval]{below}"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=caption)
     for i, name in enumerate(HEADER):
         if i != normalised:
             table.add_column(name, justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
@@ -64,12 +67,6 @@ def _print(rows: Sequence[Row], problems: Sequence[str], output: Path) -> None:
     for problem in problems:
         console.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
     console.print(Text(str(output)), soft_wrap=True)
-
-
-def _caption(rows: Sequence[Row]) -> str:
-    scores = ", ".join(f"{row.method.label} {row.normalised.value:.0f}" for row in rows if row.normalised)
-    text = "mean return \\[95% interval]"
-    return f"{text}\nunseen tasks, normalised (0 is random, 100 SAC): {scores}" if scores else text
 
 
 def headline(experiment: Experiment) -> str:
@@ -87,11 +84,7 @@ def headline(experiment: Experiment) -> str:
     stacks = [method for method in experiment.methods if method.name in ("bcq", "sac")]
     own = [f"{method.label} {e.value:.1f}" for method in stacks if (e := method.estimate("train"))]
     text += f"; each on its own train task, {' and '.join(own)}." if own else "."
-    return text + "".join(f" {sentence}" for sentence in differences(experiment))
-
-
-def differences(experiment: Experiment) -> list[str]:
-    """Tell how much more the first method returns than the next few that adapt, on the same tasks and seeds."""
-    first, *others = [method for method in experiment.methods if not method.is_reference] or experiment.methods
-    found = [(other, more) for other in others[: FEW - 1] if (more := difference(first, other))]
-    return [f"On the same tasks and seeds it returns {interval_text(more)} more than {o.label}." for o, more in found]
+    first, *rest = [method for method in experiment.methods if not method.is_reference] or experiment.methods
+    found = [(other.label, more) for other in rest[: FEW - 1] if (more := difference(first, other))]
+    so = (f" On the same tasks and seeds it returns {interval_text(more)} more than {name}." for name, more in found)
+    return text + "".join(so)

@@ -32,10 +32,7 @@ def marker(method: str) -> str:
 def task_colours(count: int) -> Float[np.ndarray, "count 3"]:
     """Sample hues around the circle, pale and strong in turn so that neighbours differ."""
     task = np.arange(count)
-    rgb: Float[np.ndarray, "count 3"] = hsv_to_rgb(
-        np.stack([task / count, np.where(task % 2, 0.4, 0.6), np.full(count, 0.75)], 1)
-    )
-    return rgb
+    return hsv_to_rgb(np.stack([task / count, np.where(task % 2, 0.4, 0.6), np.full(count, 0.75)], 1))
 
 
 def theme(background: str, ink: str, faint: str) -> Any:

@@ -136,10 +136,3 @@ def statistics_markdown(rows: Sequence[Statistics], first: str) -> str:
     meaning = statistics_columns(first)
     table = markdown(["Method", *meaning], map(statistics_cells, rows))
     return table + "\n" + "".join(f"- {name}: {sentence}\n" for name, sentence in meaning.items())
-
-
-def protocol_rows(methods: Sequence[MethodRuns], split: str, protocols: Sequence[str]) -> list[list[str]]:
-    """Write every adapting method's mean return and interval under each context protocol; none without the split."""
-    shown = [method for method in methods if not method.is_reference]
-    table = [[m.label, *(interval_text(m.estimate(split, protocol=name)) for name in protocols)] for m in shown]
-    return [row for row in table if set(row[1:]) != {"-"}]

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
 
 from mbml_lightning.results.runs import MethodRuns
-from mbml_lightning.results.scores import Learning, Trailing, chosen, learning, paper_statistic
-from mbml_lightning.results.statistics import Estimate, improvement, interval, iqm, mean, mean_interval
+from mbml_lightning.results.scores import Trailing, chosen, learning, paper_statistic
+from mbml_lightning.results.statistics import Estimate, improvement, interval, iqm, mean
 
 REWARD_METRICS = ("reward_sensitivity", "rewards_followed")
 """Logged under ``val/`` by methods with an encoder: how much it reads rewards."""
@@ -36,6 +35,7 @@ def compare(methods: Sequence[MethodRuns], first: MethodRuns) -> list[Statistics
 
 
 def _statistics(method: MethodRuns, first: MethodRuns) -> Statistics:
+    """Compute all statistics of a method that has scores."""
     scores, mine = method.scores("test"), first.scores("test")
     assert scores is not None, "the caller leaves out methods without scores"
     found: dict[str, Estimate | None] = {}
@@ -46,19 +46,15 @@ def _statistics(method: MethodRuns, first: MethodRuns) -> Statistics:
     if method is not first and mine is not None and mine.shape[1] == scores.shape[1]:
         found["difference"] = difference(first, method)
         found["probability_of_improvement"] = improvement(mine, scores)
-    curves = None if method.is_reference else learning(method)
-    found |= {name: mean_interval(of) for name, of in _selected(curves).items()}
-    paper = paper_statistic(method.runs) if curves else None
+    paper = None
+    if not method.is_reference and (curves := learning(method)):
+        found["final"] = interval(curves.test[:, -1])
+        found["best"] = interval(chosen(curves.test, curves.test))
+        found["chosen_on_train"] = None if curves.train is None else interval(chosen(curves.test, curves.train))
+        paper = paper_statistic(method.runs)
     estimates = {name: estimate for name, estimate in found.items() if estimate}
-    return Statistics(method, estimates, paper, [last_value(method, f"val/{name}") for name in REWARD_METRICS])
-
-
-def _selected(curves: Learning | None) -> dict[str, Float64[np.ndarray, "seeds tasks"]]:
-    """Select the scores of the evaluations that each rule chooses."""
-    if curves is None:
-        return {}
-    scores = {"final": curves.test[:, -1], "best": chosen(curves.test, curves.test)}
-    return scores | ({} if curves.train is None else {"chosen_on_train": chosen(curves.test, curves.train)})
+    rewards = [[curve.values[-1] for curve in method.curves(f"val/{name}")] for name in REWARD_METRICS]
+    return Statistics(method, estimates, paper, [float(np.mean(last)) if last else None for last in rewards])
 
 
 def difference(first: MethodRuns, other: MethodRuns) -> Estimate | None:
@@ -67,10 +63,4 @@ def difference(first: MethodRuns, other: MethodRuns) -> Estimate | None:
     seeds = [[e.seed for e in method.evaluations if "test" in e.splits] for method in (first, other)]
     if mine is None or theirs is None or seeds[0] != seeds[1] or mine.shape != theirs.shape:
         return None
-    return mean_interval(mine - theirs)
-
-
-def last_value(method: MethodRuns, metric: str) -> float | None:
-    """Average the last value of a metric over seeds; None where it was not logged."""
-    curves = method.curves(metric)
-    return float(np.mean([curve.values[-1] for curve in curves])) if curves else None
+    return interval(mine - theirs)

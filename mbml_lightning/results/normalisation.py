@@ -29,8 +29,7 @@ class Reference(NamedTuple):
 @functools.cache
 def table() -> dict[str, Any]:
     """Read all references by distribution; ``python -m benchmarks.normalisation`` measures them."""
-    content: dict[str, Any] = json.loads(resources.files(__package__).joinpath(DATA).read_text(encoding="utf-8"))
-    return content
+    return json.loads(resources.files(__package__).joinpath(DATA).read_text(encoding="utf-8"))
 
 
 def reference(distribution: str, split: str, tasks: Sequence[Any]) -> Reference | None:
@@ -57,5 +56,4 @@ def reference(distribution: str, split: str, tasks: Sequence[Any]) -> Reference 
 
 def normalised(returns: Float[np.ndarray, "*n tasks"], between: Reference) -> Float64[np.ndarray, "*n tasks"]:
     """Scale returns task by task: 100 (R - R_random) / (R_SAC - R_random)."""
-    score: Float64[np.ndarray, "*n tasks"] = 100 * (returns - between.random) / (between.sac - between.random)
-    return score
+    return 100 * (returns - between.random) / (between.sac - between.random)

@@ -213,16 +213,16 @@ def _refuse_mixture(runs: Sequence[Run]) -> None:
 def _comparable(runs: Sequence[Run], problems: list[str]) -> list[Run]:
     """Leave out evaluations that measured something else than the first of their name did, named in ``problems``."""
     firsts = {name: evaluation for run in reversed(runs) for name, evaluation in run.evaluations.items()}
-    data = {
-        run.evaluation.seed: sha256
-        for run in reversed(runs)
-        if run.evaluation and (sha256 := run.evaluation.made_of.get("data")) and not _difference(run, PAPER, firsts)
-    }
+    data: dict[int, str] = {}  # by seed, of the first usable run
     kept = []
     for run in runs:
         faults = {name: _difference(run, name, firsts) for name in run.evaluations}
-        if run.evaluation:
-            faults[PAPER] = faults[PAPER] or _other_data(run.evaluation, data)
+        paper = run.evaluation
+        if paper and not faults[PAPER] and (mine := paper.made_of.get("data")):
+            theirs = data.setdefault(paper.seed, mine)
+            if mine != theirs:
+                also = f"(SHA-256 {mine[:12]}) than other methods ({theirs[:12]})"
+                faults[PAPER] = f"was trained on other data {also}"
         problems += [f"{run.folder / n}: {fault}; left out, evaluate again" for n, fault in faults.items() if fault]
         usable = {name: evaluation for name, evaluation in run.evaluations.items() if not faults[name]}
         kept.append(replace(run, evaluations=usable, trajectories=run.trajectories if PAPER in usable else {}))
@@ -243,11 +243,3 @@ def _difference(run: Run, name: str, firsts: dict[str, Evaluation]) -> str | Non
             if mine.splits[split].tasks != first.splits[split].tasks:
                 return f"the {split} tasks are not those of the first evaluation"
     return None
-
-
-def _other_data(evaluation: Evaluation, data: dict[int, str]) -> str | None:
-    """Say whether a method was trained on other data than ``data`` has for its seed."""
-    mine = evaluation.made_of.get("data")
-    if mine in (None, data.get(evaluation.seed, mine)):
-        return None
-    return f"was trained on other data (SHA-256 {mine[:12]}) than other methods ({data[evaluation.seed][:12]})"

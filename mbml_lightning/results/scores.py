@@ -22,16 +22,8 @@ class TaskCurves(NamedTuple):
 
 
 class Learning(NamedTuple):
-    """Returns of a method's runs at the updates that all of them share.
+    """Returns of every seed at the updates that all runs of a method share; ``train`` is None where not evaluated."""
 
-    Attributes:
-        seeds: Seed of every run.
-        steps: The updates.
-        test: Returns on unseen tasks.
-        train: Returns on train tasks, None where they were not evaluated.
-    """
-
-    seeds: list[str]
     steps: Int64[np.ndarray, " evaluations"]
     test: Float64[np.ndarray, "seeds evaluations tasks"]
     train: Float64[np.ndarray, "seeds evaluations train_tasks"] | None
@@ -45,14 +37,21 @@ class Trailing(NamedTuple):
     step: int
 
 
+def align(
+    curves: Sequence[tuple[Int64[np.ndarray, "_"], Float64[np.ndarray, "_ ..."]]],
+) -> tuple[Int64[np.ndarray, " shared"], list[Float64[np.ndarray, "shared ..."]]]:
+    """Find the steps that several curves share, and the values of each there."""
+    steps = reduce(np.intersect1d, [steps for steps, _ in curves]) if curves else np.zeros(0, np.int64)
+    return steps, [values[np.isin(own, steps)] for own, values in curves]
+
+
 def task_curves(metrics: Metrics, split: str) -> TaskCurves | None:
     """Collect the curves ``val/return_<split>_task_<i>``; None where there are none, or no evaluation that all have."""
     names = takewhile(metrics.curves.__contains__, (f"val/return_{split}_task_{i}" for i in count()))
-    curves = [metrics.curves[name] for name in names]
-    steps = _shared([curve.steps for curve in curves])
+    steps, columns = align([(curve.steps, curve.values) for curve in map(metrics.curves.get, names) if curve])
     if not len(steps):
         return None
-    returns = np.stack([curve.values[np.isin(curve.steps, steps)] for curve in curves], 1)
+    returns = np.stack(columns, 1)
     finite = np.isfinite(returns).all(1)
     return TaskCurves(steps[finite], returns[finite]) if finite.any() else None
 
@@ -64,26 +63,24 @@ def learning(method: MethodRuns) -> Learning | None:
     alike = [(run, test) for run, test in found if test.returns.shape[1] == found[0][1].returns.shape[1]]
     trains = [curves for run, _ in alike if (curves := task_curves(run.metrics, "train"))]
     trains = trains if len({curves.returns.shape[1] for curves in trains}) == 1 and len(trains) == len(alike) else []
-    steps = _shared([curves.steps for curves in [*(test for _, test in alike), *trains]])
+    steps, returns = align([*(test for _, test in alike), *trains])
     if not len(steps):
         return None
-    train = _at(trains, steps) if trains else None
-    return Learning([run.seed for run, _ in alike], steps, _at([test for _, test in alike], steps), train)
+    return Learning(steps, np.stack(returns[: len(alike)]), np.stack(returns[len(alike) :]) if trains else None)
 
 
 def chosen(
     scores: Float[np.ndarray, "seeds evaluations tasks"], by: Float[np.ndarray, "seeds evaluations judged_tasks"]
 ) -> Float[np.ndarray, "seeds tasks"]:
     """Choose for each seed the first evaluation whose mean over the tasks of ``by`` is highest."""
-    best: Float[np.ndarray, "seeds tasks"] = scores[np.arange(len(scores)), by.mean(2).argmax(1)]
-    return best
+    return scores[np.arange(len(scores)), by.mean(2).argmax(1)]
 
 
-def paper_statistic(runs: Sequence[Run], window: int = 30 * EPOCH, limit: int = 600 * EPOCH) -> Trailing | None:
+def paper_statistic(runs: Sequence[Run]) -> Trailing | None:
     """Compute ``trailing_best`` of the run with the lowest seed: the paper trained one."""
     for run in sorted(runs, key=lambda run: (len(run.seed), run.seed)):
         if curves := task_curves(run.metrics, "test"):
-            return trailing_best(*curves, window=window, limit=limit)
+            return trailing_best(*curves)
     return None
 
 
@@ -111,14 +108,3 @@ def trailing_best(
             tasks = before.mean(0)
             candidates.append(Trailing(float(tasks.mean()), float(tasks.std()), int(step)))
     return max(candidates, key=lambda candidate: candidate.value, default=None)
-
-
-def _shared(steps: Sequence[Int64[np.ndarray, "_"]]) -> Int64[np.ndarray, " shared"]:
-    """Intersect the steps of several curves."""
-    return reduce(np.intersect1d, steps) if steps else np.zeros(0, np.int64)
-
-
-def _at(
-    curves: Sequence[TaskCurves], steps: Int64[np.ndarray, " shared"]
-) -> Float64[np.ndarray, "curves shared tasks"]:
-    return np.stack([of.returns[np.isin(of.steps, steps)] for of in curves])

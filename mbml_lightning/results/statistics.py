@@ -5,10 +5,11 @@ from math import isnan
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from scipy.stats import norm, t, trim_mean
 
 RESAMPLES = 10_000
+TAIL = (1 - 0.95) / 2  # outside each end of an interval
 Statistic = Callable[[Float[np.ndarray, "*n seeds tasks"]], Float[np.ndarray, "*n"]]
 
 
@@ -56,15 +57,10 @@ def iqm(scores: Float[np.ndarray, "*n seeds tasks"]) -> Float[np.ndarray, "*n"]:
     return np.asarray(trim_mean(scores.reshape(*scores.shape[:-2], -1), 0.25, axis=-1))
 
 
-def mean_interval(scores: Float[np.ndarray, "seeds tasks"], confidence: float = 0.95) -> Estimate:
-    """Compute the mean score and its bootstrap interval."""
-    return interval(scores, mean, confidence=confidence)
-
-
 def interval(
-    scores: Float[np.ndarray, "seeds tasks"], statistic: Statistic, stratified: bool = False, confidence: float = 0.95
+    scores: Float[np.ndarray, "seeds tasks"], statistic: Statistic = mean, stratified: bool = False
 ) -> Estimate:
-    """Compute a statistic and its bootstrap interval, the same for the same scores.
+    """Compute a statistic and its 95% bootstrap interval, the same for the same scores.
 
     Each resample draws tasks with replacement and, crossed with them, seeds with replacement, and takes the
     statistic of the scores where the drawn seeds and tasks meet. A seed is one training, whose one policy acts on
@@ -81,15 +77,14 @@ def interval(
 
     Args:
         scores: Score of every seed and task.
-        statistic: Such as ``mean`` or ``iqm``.
+        statistic: ``mean``, ``iqm``, or another over the last two axes.
         stratified: Draw seeds anew in each task and take plain percentiles, as rliable does.
-        confidence: Share of experiments whose interval should hold the truth.
 
     Example:
         >>> import numpy as np
-        >>> from mbml_lightning.results.statistics import interval, interval_text, mean
+        >>> from mbml_lightning.results.statistics import interval, interval_text
         >>> scores = np.random.default_rng(0).normal(160, 20, (3, 10))  # three seeds, ten tasks
-        >>> interval_text(interval(scores, mean))
+        >>> interval_text(interval(scores))
         '157.6 [145.1, 167.0]'
     """
     seeds, tasks = scores.shape
@@ -99,13 +94,11 @@ def interval(
     rng = np.random.default_rng(0)
     drawn_seeds = rng.integers(seeds, size=(RESAMPLES, seeds, tasks if stratified else 1))
     drawn_tasks = rng.integers(tasks, size=(RESAMPLES, 1, tasks))
-    tail = (1 - confidence) / 2 if stratified else _expanded_tail(max(seeds, tasks), confidence)
+    tail = TAIL if stratified else _expanded_tail(max(seeds, tasks))
     return _estimate(value, statistic(scores[drawn_seeds, drawn_tasks]), tail)
 
 
-def improvement(
-    x: Float[np.ndarray, "x_seeds tasks"], y: Float[np.ndarray, "y_seeds tasks"], confidence: float = 0.95
-) -> Estimate:
+def improvement(x: Float[np.ndarray, "x_seeds tasks"], y: Float[np.ndarray, "y_seeds tasks"]) -> Estimate:
     """Estimate P(X > Y): the share of pairs of seeds in which X scores higher, ties counted half, averaged over tasks.
 
     The definition is rliable's (Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical
@@ -116,25 +109,20 @@ def improvement(
     if wins.size == 1:
         return Estimate(value, np.nan, np.nan)
     rng = np.random.default_rng(0)
-    of_x, of_y, of_tasks = (_weights(rng, count) for count in wins.shape)
+    # of every resample, the share of each seed and task among as many drawn with replacement
+    of_x, of_y, of_tasks = (rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n for n in wins.shape)
     by_pair = np.tensordot(of_tasks, wins, (1, 2))
     resampled = np.einsum("rx,ry,rxy->r", of_x, of_y, by_pair, optimize=True)
-    return _estimate(value, np.clip(resampled, 0, 1), _expanded_tail(max(wins.shape), confidence))
-
-
-def _weights(rng: np.random.Generator, count: int) -> Float64[np.ndarray, "resamples count"]:
-    """Draw ``count`` things with replacement: the share of each in every resample."""
-    drawn: Int[np.ndarray, "resamples count"] = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    return drawn / count
+    return _estimate(value, np.clip(resampled, 0, 1), _expanded_tail(max(wins.shape)))
 
 
 def _estimate(value: float, resampled: Float[np.ndarray, " resamples"], tail: float) -> Estimate:
+    """Find the ends of the interval outside which lies a share ``tail`` of the resamples at each side."""
     low, high = np.quantile(resampled, [tail, 1 - tail])
     # Equal scores may differ from their mean by a rounding error; the value is never outside.
     return Estimate(value, min(float(low), value), max(float(high), value))
 
 
-def _expanded_tail(count: int, confidence: float) -> float:
+def _expanded_tail(count: int) -> float:
     """Compute the share of resampled means outside each end, so that the interval of normals is Student's."""
-    quantile = t.ppf((1 - confidence) / 2, count - 1) * np.sqrt(count / (count - 1))
-    return float(norm.cdf(quantile))
+    return float(norm.cdf(t.ppf(TAIL, count - 1) * np.sqrt(count / (count - 1))))

@@ -1,4 +1,4 @@
-"""Evaluation while Lightning trains or validates: when, of how many trials, under which protocols."""
+"""Evaluation while Lightning trains or validates: `Evaluator` does it, `OnlineEvaluation` decides when."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -24,18 +24,16 @@ from mbml_lightning.evaluation.contexts import (
 from mbml_lightning.evaluation.metrics import CountedReturn
 from mbml_lightning.evaluation.trials import Chunk, merge, own_chunks
 from mbml_lightning.files.evaluation import Evaluation, Split, file_name, save_trajectories
+from mbml_lightning.files.provenance import made_by
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.seeds import EpisodeSeeds
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.training.per_task import PerTask
 from mbml_lightning.training.stopping import STOP
 
-Results = Mapping[str, Adaptation]
-"""By split, of all its tasks and trials."""
 
-
-class OnlineEvaluation(Callback):
-    """Adaptation to training and unseen tasks whenever Lightning validates.
+class Evaluator:
+    """Adaptation to the tasks of a method: acts, scores what happened, logs and saves it.
 
     The work is cut into chunks that do not depend on the number of ranks, and every episode has its own random
     numbers, so that scores are the same on any number of ranks and threads.
@@ -59,7 +57,7 @@ class OnlineEvaluation(Callback):
         context_episodes: Episodes of an offline context.
 
     Raises:
-        ConfigurationError: A protocol is unknown or badly named, or there is none.
+        ConfigurationError: A protocol is unknown or badly named, or there is none, or offline contexts would be empty.
     """
 
     def __init__(
@@ -78,88 +76,45 @@ class OnlineEvaluation(Callback):
         collectors: Mapping[str, str] | None = None,
         context_episodes: PositiveInt = 1,
     ) -> None:
-        if not protocols:
-            raise ConfigurationError("evaluation.protocols is empty: choose at least one")
-        self.folder, self.splits, self.unseen_tasks, self.seed = Path(folder), splits, unseen_tasks, seed
-        self.episodes, self.uncounted, self.max_context, self.copies = episodes, uncounted, max_context, copies
+        self.folder, self.splits, self.unseen_tasks = Path(folder), list(splits), unseen_tasks
+        self.episodes, self.uncounted, self.max_context = episodes, uncounted, max_context
         self.trials, self.trials_while_training = trials, trials_while_training or trials
-        self.protocols = list({protocol.name: protocol for protocol in map(find_protocol, protocols)}.values())
-        self.collectors, self.context_episodes = collectors or {}, context_episodes
+        self.copies, self.seed, self.context_episodes = copies, seed, context_episodes
+        self.protocols = list({found.name: found for found in map(find_protocol, protocols)}.values())
+        self.paths = collectors or {}
         self.actors: dict[str, MLP] = {}  # by split the networks that collect contexts
         self.made_of: dict[str, str] = {}  # SHA-256 of their weights
-        self.evaluated_at: int | None = None  # the step of the last whole evaluation
-        self.left_at: int | None = None  # the step whose evaluation a signal ended
+        if not self.protocols:
+            raise ConfigurationError("evaluation.protocols is empty: choose at least one")
+        if context_episodes < 1:
+            raise ConfigurationError(f"evaluation.context_episodes is {context_episodes}, but must be at least 1")
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what Lightning keeps in a checkpoint, so that a resumed run repeats an interrupted evaluation."""
-        return {"left_at": self.left_at}
+    def read_collectors(self, method: Algorithm) -> None:
+        """Read the actors that the protocols need.
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back when Lightning resumes from the checkpoint."""
-        self.left_at = state_dict["left_at"]
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Read the actors that collect contexts when a run begins, so that a missing one is named before any work."""
-        method = method_of(trainer)
-        for split, tasks in needed_actors(self.protocols_of(method), self.tasks(method)).items():
-            found = read_collectors(self.collectors.get(split), split, method.distribution.name, tasks)
-            self.actors[split], self.made_of[f"collectors.{split}"] = actors(found), found.digest
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate whenever Lightning validates, but not in its sanity check before the training."""
-        if self.splits and not trainer.sanity_checking:
-            self.evaluate(trainer)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Repeat, before the first block of a resumed run, the evaluation that a signal interrupted."""
-        if self.left_at == trainer.global_step:
-            self.evaluate(trainer)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate the last weights of a training where no validation fell on its last block."""
-        if self.ends_with_evaluation(trainer) and self.evaluated_at != trainer.global_step:
-            self.evaluate(trainer)
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate in a run that is resumed after its last update, whose last evaluation was interrupted.
-
-        Lightning then skips the training with its hooks; it calls this one at the end of any run.
+        Raises:
+            CheckpointError: A checkpoint is missing or does not fit.
         """
-        if self.ends_with_evaluation(trainer):
-            method = method_of(trainer)
-            weights, last = method.weights_digest(), self.protocols_of(method)[-1]
-            try:
-                kept = Evaluation.load(self.folder / file_name("evaluation.json", last.name))
-                saved = kept.made_of.get("weights") == weights and kept.trials == self.trials
-            except ResultsError:
-                saved = False
-            if not ranks.gather(saved)[0]:
-                self.evaluate(trainer)
-
-    def ends_with_evaluation(self, trainer: L.Trainer) -> bool:
-        """Tell whether all updates are done and their weights are to be evaluated; asked on all ranks together."""
-        finished = trainer.global_step >= trainer.max_steps and trainer.enable_validation
-        return bool(self.splits) and finished and not STOP.agreed()
-
-    def evaluate(self, trainer: L.Trainer) -> None:
-        """Act, log and save, one protocol after the other, until a signal asks to stop."""
-        method, training = method_of(trainer), trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
-        trials = self.trials_while_training if training else self.trials
-        weights = method.weights_digest()
-        for protocol in self.protocols_of(method):
-            started = time.perf_counter()
-            results = self.act(protocol, method, trials)
-            self.left_at = None if results else trainer.global_step
-            if not results:
-                return
-            self.log_scores(trainer, protocol, results)
-            if trainer.is_global_zero:
-                self.save(protocol, method, results, weights, time.perf_counter() - started)
-        self.evaluated_at = trainer.global_step
+        for split, tasks in needed_actors(self.protocols_of(method), self.tasks(method)).items():
+            found = read_collectors(self.paths.get(split), split, method.distribution.name, tasks)
+            self.actors[split], self.made_of[f"collectors.{split}"] = actors(found), found.digest
 
     def protocols_of(self, method: Algorithm) -> list[ContextProtocol]:
         """List the protocols for a method: those that infer no task have no use for contexts."""
         return self.protocols if method.encoder is not None else [PAPER]
+
+    def evaluate_all(self, trainer: L.Trainer, trials: int) -> bool:
+        """Act, log and save, one protocol after the other; False if a signal asked to stop."""
+        method = method_of(trainer)
+        weights = method.weights_digest()
+        for protocol in self.protocols_of(method):
+            started = time.perf_counter()
+            if not (results := self.act(protocol, method, trials)):
+                return False
+            self.log_scores(trainer, protocol, results)
+            if trainer.is_global_zero:
+                self.save(protocol, method, results, weights, time.perf_counter() - started)
+        return True
 
     def tasks(self, method: Algorithm) -> dict[str, int]:
         """Count the tasks that are acted on, by split."""
@@ -186,10 +141,11 @@ class OnlineEvaluation(Callback):
         """Act the trials of a chunk under a protocol."""
         seeds = EpisodeSeeds(self.seed, *chunk, device=method.device)
         start = protocol.begin(method.distribution, seeds, self.actors, self.context_episodes)
-        how = self.episodes, self.max_context, start
-        return adapt(method.policy(), method.encoder, method.distribution, seeds, *how)
+        return adapt(
+            method.policy(), method.encoder, method.distribution, seeds, self.episodes, self.max_context, start
+        )
 
-    def log_scores(self, trainer: L.Trainer, protocol: ContextProtocol, results: Results) -> None:
+    def log_scores(self, trainer: L.Trainer, protocol: ContextProtocol, results: Mapping[str, Adaptation]) -> None:
         """Give scores to Lightning, for the bar and for callbacks that choose by one, and to the loggers."""
         method, scores = method_of(trainer), {}
         for split, result in results.items():
@@ -198,12 +154,11 @@ class OnlineEvaluation(Callback):
             scores[split] = metric.compute()
         ending = "" if protocol == PAPER else f"_{protocol.name}"
         values = {f"val/return_{split}{ending}": float(score["mean"]) for split, score in scores.items()}
-        protocols = self.protocols_of(method)
         if trainer.validating:
-            shown = dict(values)
+            protocols, speaks = self.protocols_of(method), {}
             if protocol == (PAPER if PAPER in protocols else protocols[0]):
-                shown["val/return"] = float(scores.get("test", next(iter(scores.values())))["mean"])
-            for name, value in shown.items():
+                speaks = {"val/return": float(scores.get("test", next(iter(scores.values())))["mean"])}
+            for name, value in (values | speaks).items():
                 method.log(name, value, prog_bar=name == "val/return", logger=False, batch_size=1)
         for split, score in scores.items() if protocol == PAPER else ():
             values |= {f"val/return_{split}_task_{i}": value for i, value in enumerate(score["tasks"].tolist())}
@@ -211,13 +166,26 @@ class OnlineEvaluation(Callback):
             logger.log_metrics(values, step=method.trained_updates)
             logger.save()
 
+    def is_saved(self, protocol: ContextProtocol, weights: str, trials: int) -> bool:
+        """Tell whether the folder has a whole evaluation of these weights."""
+        try:
+            kept = Evaluation.load(self.folder / file_name("evaluation.json", protocol.name))
+        except ResultsError:
+            return False
+        return kept.made_of.get("weights") == weights and kept.trials == trials
+
     def save(
-        self, protocol: ContextProtocol, method: Algorithm, results: Results, weights: str, seconds: float
+        self,
+        protocol: ContextProtocol,
+        method: Algorithm,
+        results: Mapping[str, Adaptation],
+        weights: str,
+        seconds: float,
     ) -> None:
         """Write the protocol's ``evaluation.json`` and ``trajectories.npz``."""
         distribution, made = method.distribution, method.provenance()
         returns = {name: x.returns for name, x in results.items()}
-        Evaluation(
+        evaluation = Evaluation(
             method=type(method).__name__,
             distribution=distribution.name,
             env_id=distribution.env_id,
@@ -229,15 +197,81 @@ class OnlineEvaluation(Callback):
             uncounted=self.uncounted,
             trials=next(iter(returns.values())).shape[1],
             splits={name: Split(distribution.tasks(name)[: len(x)].tolist(), x) for name, x in returns.items()},
-            made_by=made["made_by"] | {"wall_clock": {"evaluation": round(seconds, 3)}},
+            made_by=made_by() | {"wall_clock": {"evaluation": round(seconds, 3)}},
             made_of={"weights": weights} | self.made_of | {name: made[name] for name in ("data", "parents", "config")},
-        ).save(self.folder / file_name("evaluation.json", protocol.name))
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        evaluation.save(self.folder / file_name("evaluation.json", protocol.name))
         paths = {split: result.observations for split, result in results.items()}
         save_trajectories(self.folder / file_name("trajectories.npz", protocol.name), paths)
 
 
+class OnlineEvaluation(Evaluator, Callback):
+    """Adaptation to training and unseen tasks whenever Lightning validates.
+
+    Args and errors are those of `Evaluator`.
+    """
+
+    evaluated_at: int | None = None  # the step of the last whole evaluation
+    left_at: int | None = None  # the step whose evaluation a signal ended
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what Lightning keeps in a checkpoint, so that a resumed run repeats an interrupted evaluation."""
+        return {"left_at": self.left_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back when Lightning resumes from the checkpoint."""
+        self.left_at = state_dict["left_at"]
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Read the actors that collect contexts when a run begins, so that a missing one is named before any work."""
+        self.read_collectors(method_of(trainer))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate whenever Lightning validates, but not in its sanity check before the training."""
+        if self.splits and not trainer.sanity_checking:
+            self.evaluate(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Repeat, before the first block of a resumed run, the evaluation that a signal interrupted."""
+        if self.left_at == trainer.global_step:
+            self.evaluate(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate the last weights of a training where no validation fell on its last block."""
+        if self.ends_with_evaluation(trainer) and self.evaluated_at != trainer.global_step:
+            self.evaluate(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate in a run that is resumed after its last update, whose last evaluation was interrupted.
+
+        Lightning then skips the training with its hooks; it calls this one at the end of any run.
+        """
+        if self.ends_with_evaluation(trainer):
+            method = method_of(trainer)
+            weights, last = method.weights_digest(), self.protocols_of(method)[-1]
+            if not ranks.gather(self.is_saved(last, weights, self.trials))[0]:
+                self.evaluate(trainer)
+
+    def ends_with_evaluation(self, trainer: L.Trainer) -> bool:
+        """Tell whether all updates are done and their weights are to be evaluated; asked on all ranks together."""
+        finished = trainer.global_step >= trainer.max_steps and trainer.enable_validation
+        return bool(self.splits) and finished and not STOP.agreed()
+
+    def evaluate(self, trainer: L.Trainer) -> None:
+        """Evaluate, and keep the step at which this ended or was interrupted."""
+        training = trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
+        whole = self.evaluate_all(trainer, self.trials_while_training if training else self.trials)
+        self.left_at = None if whole else trainer.global_step
+        self.evaluated_at = trainer.global_step if whole else self.evaluated_at
+
+
 def method_of(trainer: L.Trainer) -> Algorithm:
-    """Return the method that the trainer trains or validates; refuse one that is none of this package's kind."""
+    """Return the method that the trainer trains or validates.
+
+    Raises:
+        TypeError: It is none of this package's kind.
+    """
     if not isinstance(trainer.lightning_module, Algorithm):
         raise TypeError(f"OnlineEvaluation evaluates an Algorithm, not a {type(trainer.lightning_module).__name__}")
     return trainer.lightning_module

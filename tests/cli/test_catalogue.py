@@ -9,6 +9,8 @@ import pytest
 from mbml_lightning.cli import catalogue
 from mbml_lightning.cli.main import main
 from mbml_lightning.envs import distribution
+from mbml_lightning.envs.registry import every_distribution
+from mbml_lightning.types import SPLITS
 
 PAGE = Path(__file__).parents[2] / "docs/environments.md"
 IDS = [env_id for env_id, spec in gym.registry.items() if spec.namespace == "mbml"]
@@ -16,7 +18,7 @@ IDS = [env_id for env_id, spec in gym.registry.items() if spec.namespace == "mbm
 
 @pytest.fixture(scope="module")
 def listed():
-    return {entry.family.env_id: entry for entry in catalogue.entries()}
+    return {family.env_id: catalogue.cells(family, " ") for family in every_distribution().values()}
 
 
 def test_every_registered_id_is_listed(listed):
@@ -24,31 +26,30 @@ def test_every_registered_id_is_listed(listed):
 
 
 @pytest.mark.parametrize("env_id", IDS)
-def test_an_entry_is_what_the_environment_shows(listed, env_id):
-    entry, env = listed[env_id], gym.make(env_id).unwrapped
+def test_a_row_is_what_the_environment_shows(listed, env_id):
+    row, env = dict(zip(catalogue.HEADER, listed[env_id], strict=True)), gym.make(env_id).unwrapped
     state, _ = env.reset(seed=1)
     action = env.action_space.sample()
     _, reward, *_, info = env.step(action)
-    assert tuple(info) == entry.reward_terms and np.isclose(sum(info.values()), reward)
-    name, *numbers, sets, terms = entry.cells(" ")
-    of = env.distribution
-    assert numbers == [str(n) for n in (len(state), len(action), of.horizon, env.metadata["render_fps"])]
-    assert sets == "/".join(
-        str(len(of.tasks(split))) if split in of.splits else "-" for split in ("train", "test", "ood")
-    )
-    assert name.split()[0] == env_id and terms == " ".join(info)
+    assert (row["obs"], row["act"]) == (str(len(state)), str(len(action)))
+    assert row["reward"].split() == list(info) and np.isclose(sum(info.values()), reward)
+    sizes = dict(zip(SPLITS, row["tasks"].split("/"), strict=True))
+    assert {split for split, size in sizes.items() if size != "-"} == set(env.distribution.splits)
+    assert all(str(len(env.distribution.tasks(split))) == size for split, size in sizes.items() if size != "-")
+    assert (row["steps"], row["Hz"]) == (str(env.distribution.horizon), str(env.metadata["render_fps"]))
 
 
 def test_the_defaults_listed_are_those_that_make_takes(listed):
-    for entry in listed.values():
-        assert distribution(entry.family.family, **entry.options) == entry.family
+    for name, family in every_distribution().items():
+        options = "+".join([name, *listed[family.env_id][0].split()[1:]])
+        assert distribution(options) == family
 
 
 def test_the_page_is_what_the_code_writes_today_and_its_pictures_are_there():
     text = PAGE.read_text(encoding="utf-8")
     assert text == catalogue.page(), "run MUJOCO_GL=egl mbml envs --page docs/environments.md"
     pictures = sorted(path.name for path in (PAGE.parent / "images").glob("*.png"))
-    assert pictures == sorted(f"{entry.family.family}.png" for entry in catalogue.entries())
+    assert pictures == sorted(f"{name}.png" for name in every_distribution())
     assert all(f"images/{picture}" in text for picture in pictures)
 
 

@@ -42,27 +42,28 @@ class Recorded:
 
 
 def act_episode(agent, env, seed):
-    """The loop of the README; the undiscounted return."""
+    """The loop of the README; the undiscounted return, and the transitions."""
     s, _ = env.reset(seed=seed)
-    over, total = False, 0.0
+    over, total, rows = False, 0.0, []
     while not over:
         a = agent.act(s)
         next_s, r, terminated, truncated, _ = env.step(a)
         agent.observe(s, a, r, next_s)
+        rows.append(Transitions(*(torch.as_tensor(x, dtype=torch.float32) for x in (s, a, r, next_s, 0.0))))
         s, over, total = next_s, terminated or truncated, total + r
-    return total
+    return total, rows
 
 
 def test_an_episode_in_gym_make_is_the_one_that_the_evaluation_acts(run):
     agent = mbml_lightning.load(run)
     recorded = agent.policy = Recorded(agent.policy, agent.policy.noise_dim)
-    total = act_episode(agent, gym.make("mbml/PointGoal-v0", task=TASK), seed=7)
+    total, rows = act_episode(agent, gym.make("mbml/PointGoal-v0", task=TASK), seed=7)
     noise = torch.stack([noise for _, _, noise, _ in recorded.calls], 2)
     with torch.no_grad():
         copy = make_vec_env("PointGoal", TASK[None])
         episode = run_episode(copy, recorded.policy, agent.z.view(1, 1, -1), noise, seeds=[7])
     assert total == pytest.approx(float(episode.transitions.rewards.sum()))
-    seen = Transitions(*(torch.stack(x) for x in zip(*agent.seen, strict=True)))
+    seen = Transitions(*(torch.stack(x) for x in zip(*rows, strict=True)))
     for ours, theirs in zip(seen[:4], episode.transitions[:4], strict=True):
         torch.testing.assert_close(ours, theirs[0, 0])
 
@@ -71,11 +72,10 @@ def test_z_is_the_priors_first_and_then_that_of_the_product_of_all_rows(run, mon
     agent = mbml_lightning.load(run)
     assert not agent.posterior.mean.any() and (agent.posterior.variance == 1).all()
     env = gym.make("mbml/PointGoal-v0", task=TASK)
-    for seed in range(2):
-        act_episode(agent, env, seed)
+    rows = [row for seed in range(2) for row in act_episode(agent, env, seed)[1]]
     with torch.no_grad():
-        expected = product([agent.encoder(row) for row in agent.seen], agent.encoder.z_dim)
-    assert len(agent.seen) == 2 * FAMILY.horizon
+        expected = product([agent.encoder(row) for row in rows], agent.encoder.z_dim)
+    assert len(rows) == 2 * FAMILY.horizon
     torch.testing.assert_close(agent.posterior, expected)
     monkeypatch.setattr(agent, "randn", lambda count: torch.full((count,), 2.0))
     agent.infer()
@@ -87,7 +87,7 @@ def test_reset_forgets_the_task(run):
     act_episode(agent, gym.make("mbml/PointGoal-v0", task=TASK), seed=0)
     agent.infer()
     agent.reset()
-    assert not agent.seen and not agent.posterior.mean.any() and (agent.posterior.variance == 1).all()
+    assert not agent.posterior.mean.any() and (agent.posterior.variance == 1).all()
 
 
 def test_the_seed_decides_what_is_drawn(run):

@@ -18,7 +18,7 @@ def experiment(tmp_path):
 
 def test_learning_curves_show_what_was_logged(experiment):
     methods = read_experiment([experiment]).methods
-    axes = pictures.learning_curves(methods, "test").axes[0]
+    axes = pictures.learning_curves(methods, "val/return_test", "mean return", "test").axes[0]
     (mbml,) = (line for line in axes.lines if line.get_color() == METHODS["mbml"].colour)
     np.testing.assert_array_equal(mbml.get_xydata(), [[s, s / 40] for s in (1000, 2000, 3000, 4000)])
     references = sorted(line.get_ydata()[0] for line in axes.lines if line.get_color() == METHODS["bcq"].colour)
@@ -66,7 +66,7 @@ def test_pictures_of_many_methods_leave_out_seeds_and_show_a_table_of_tasks(expe
         for seed in (0, 1):
             write_run(experiment, method, seed)
     methods = read_experiment([experiment]).methods
-    curves = pictures.learning_curves(methods, "test").axes[0]
+    curves = pictures.learning_curves(methods, "val/return_test", "mean return", "test").axes[0]
     assert len(curves.lines) == 7 + 3  # a mean each, and the references
     cells = [text.get_text() for text in pictures.per_task(methods, "test").axes[0].texts]
     assert cells[:2] == ["172", "57"] and len(cells) == 2 * 8  # MBML and Contextual BCQ on the first task

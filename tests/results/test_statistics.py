@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from mbml_lightning.results import statistics
-from mbml_lightning.results.statistics import counted_return, improvement, interval, iqm, mean, mean_interval
+from mbml_lightning.results.statistics import counted_return, improvement, interval, iqm, mean
 
 
 @given(arrays(np.float64, array_shapes(min_dims=3, max_dims=3, max_side=5), elements=st.floats(-1e3, 1e3)), st.data())
@@ -32,7 +32,7 @@ def test_some_episode_must_count(uncounted):
 
 def test_interval_of_normal_scores_is_students():
     scores = np.random.default_rng(3).normal(100, 20, size=(1, 12))
-    estimate = mean_interval(scores)
+    estimate = interval(scores)
     student = scipy.stats.ttest_1samp(scores[0], 0).confidence_interval()
     assert estimate.value == pytest.approx(scores.mean())
     assert estimate.low == pytest.approx(student.low, abs=2)
@@ -47,18 +47,18 @@ def test_resamples_seeds_and_tasks(axis):
     reference = scipy.stats.bootstrap(
         (varying,),
         np.mean,
-        confidence_level=1 - 2 * statistics._expanded_tail(10, 0.95),
+        confidence_level=1 - 2 * statistics._expanded_tail(10),
         method="percentile",
         rng=np.random.default_rng(1),
     ).confidence_interval
-    estimate = mean_interval(scores)
+    estimate = interval(scores)
     assert estimate[1:] == pytest.approx(reference, abs=0.05)
     assert estimate.high - estimate.low > 0.5
 
 
 def test_interval_is_not_symmetric_for_skewed_scores():
     scores = np.array([[0.0] * 9 + [10.0]])
-    mean, low, high = mean_interval(scores)
+    mean, low, high = interval(scores)
     assert (mean, low) == (1.0, 0.0) and high > 2
 
 
@@ -69,24 +69,24 @@ def test_interval_holds_the_truth_in_95_of_100_experiments(monkeypatch, seeds, s
     for _ in range(400):
         tasks = rng.normal(50, 10, size=(1, 10))
         trainings = rng.normal(0, 10 * seed_effect, size=(seeds, 1))
-        estimate = mean_interval(tasks + trainings + rng.normal(0, 5, size=(seeds, 10)))
+        estimate = interval(tasks + trainings + rng.normal(0, 5, size=(seeds, 10)))
         held += estimate.low <= 50 <= estimate.high
     assert 0.92 <= held / 400 <= 0.98
 
 
 @pytest.mark.parametrize("shape", [(1, 10), (3, 10), (3, 1), (1, 2)])
 def test_equal_scores_leave_no_doubt(shape):
-    assert mean_interval(np.full(shape, 0.1)) == pytest.approx((0.1, 0.1, 0.1))
+    assert interval(np.full(shape, 0.1)) == pytest.approx((0.1, 0.1, 0.1))
 
 
 def test_one_number_has_no_interval():
-    mean, low, high = mean_interval(np.array([[7.0]]))
+    mean, low, high = interval(np.array([[7.0]]))
     assert mean == 7 and np.isnan(low) and np.isnan(high)
 
 
 def test_same_scores_same_interval():
     scores = np.random.default_rng(0).normal(size=(2, 6))
-    assert mean_interval(scores) == mean_interval(scores)
+    assert interval(scores) == interval(scores)
 
 
 def quartile_mean(values):
@@ -115,7 +115,7 @@ def test_resamples_equal_a_loop(statistic, stratified):
             drawn = [[scores[of_task[place][seed], task] for place, task in enumerate(tasks)] for seed in range(2)]
             flat = [x for row in drawn for x in row]
             resampled.append(quartile_mean(flat) if statistic is iqm else sum(flat) / len(flat))
-    tail = 0.025 if stratified else statistics._expanded_tail(3, 0.95)
+    tail = 0.025 if stratified else statistics._expanded_tail(3)
     _, low, high = interval(scores, statistic, stratified)
     # There are few different resamples: an end may be the next one.
     for end, sign in ((low, 1), (-high, -1)):
@@ -154,6 +154,6 @@ def test_improvement_resamples_seeds_of_both():
     shares = []
     for of_x, of_y in product(product(range(2), repeat=2), repeat=2):
         shares.append(np.mean([x[i, 0] > y[j, 0] for i in of_x for j in of_y]))
-    tail = statistics._expanded_tail(2, 0.95)
+    tail = statistics._expanded_tail(2)
     ends = np.quantile(shares, [tail, 1 - tail], method="inverted_cdf")
     assert improvement(x, y) == pytest.approx((0.25, *ends))
