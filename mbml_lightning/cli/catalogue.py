@@ -76,20 +76,25 @@ SECTION = """\
 """
 
 
-def cells(family: TaskDistribution, below: str) -> list[str]:
+def cells(distribution: TaskDistribution, below: str) -> list[str]:
     """Write the row of a distribution, in the order of ``HEADER``; ``below`` begins a new line within a cell."""
-    env = TaskEnv(family.name)
+    env = TaskEnv(distribution.name)
     env.reset(seed=0)
-    *_, terms = env.step(np.zeros(family.action_dim))
-    name = below.join([family.env_id, *(f"{option.name}={option.default}" for option in fields(family))])
-    numbers = (family.observation_dim, family.action_dim, family.horizon, family.frames_per_second)
-    sets = "/".join(str(len(family.splits[split])) if split in family.splits else "-" for split in SPLITS)
+    *_, terms = env.step(np.zeros(distribution.action_dim))
+    name = below.join([distribution.env_id, *(f"{option.name}={option.default}" for option in fields(distribution))])
+    numbers = (
+        distribution.observation_dim,
+        distribution.action_dim,
+        distribution.horizon,
+        distribution.frames_per_second,
+    )
+    sets = "/".join(str(len(distribution.splits[split])) if split in distribution.splits else "-" for split in SPLITS)
     return [name, *map(str, numbers), sets, below.join(terms)]
 
 
-def option_meaning(family: type[TaskDistribution], option: str) -> str:
+def option_meaning(distribution: type[TaskDistribution], option: str) -> str:
     """Find what an option means, under Args of its class or of the class that it is inherited from."""
-    described = (docstring_parser.parse(kind.__doc__ or "").params for kind in family.__mro__)
+    described = (docstring_parser.parse(kind.__doc__ or "").params for kind in distribution.__mro__)
     meaning = next(x.description for params in described for x in params if x.arg_name == option)
     return " ".join((meaning or "").split())
 
@@ -97,11 +102,13 @@ def option_meaning(family: type[TaskDistribution], option: str) -> str:
 def page() -> str:
     """Write the page in Markdown: the table, and a section of each distribution with its options and picture."""
     table, sections = [list(HEADER), ["---"] * len(HEADER)], []
-    for name, family in every_distribution().items():
-        table.append(cells(family, "<br>"))
-        options = (f"- `{o.name}={o.default}`: {option_meaning(type(family), o.name)}\n" for o in fields(family))
-        meaning = docstring_parser.parse(family.__doc__ or "").short_description
-        shown = {"name": name, "meaning": meaning, "task": family.task_meaning, "options": "".join(options)}
+    for name, distribution in every_distribution().items():
+        table.append(cells(distribution, "<br>"))
+        options = (
+            f"- `{o.name}={o.default}`: {option_meaning(type(distribution), o.name)}\n" for o in fields(distribution)
+        )
+        meaning = docstring_parser.parse(distribution.__doc__ or "").short_description
+        shown = {"name": name, "meaning": meaning, "task": distribution.task_meaning, "options": "".join(options)}
         sections.append(SECTION.format(steps=STEPS_BEFORE_PICTURE, **shown))
     return PAGE.format(
         table="".join(f"| {' | '.join(line)} |\n" for line in table),
@@ -162,8 +169,8 @@ def envs_command(words: Sequence[str]) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in HEADER:
         table.add_column(name, justify="left" if name in ("id", "reward") else "right", no_wrap=True)
-    for family in every_distribution().values():
-        table.add_row(*(Text(cell) for cell in cells(family, "\n")))
+    for distribution in every_distribution().values():
+        table.add_row(*(Text(cell) for cell in cells(distribution, "\n")))
     console = Console()
     console.print(table)
     for name, meaning in HEADER.items():
