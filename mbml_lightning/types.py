@@ -43,7 +43,8 @@ class TaskBatch(NamedTuple):
 
     Attributes:
         transitions: Transitions to learn from, ``(K, B)``.
-        contexts: Transitions to infer the task from, ``(K, C)``; None for methods without task inference.
+        contexts: Transitions to infer the task from, ``(K, C)``, or ``(K, n C)`` for n contexts one after the other;
+            None for methods without task inference.
         context_index: Which of each task's stored transitions the context rows are, ``(K, C)``.
     """
 

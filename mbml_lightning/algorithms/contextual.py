@@ -67,8 +67,16 @@ class ContextualAlgorithm(Algorithm):
             hook.build(*self.dims, z_dim, self.num_tasks)
 
     def on_fit_start(self) -> None:
-        """Load what only training needs: the relabeller's ensembles, and the spread of the encoder's inputs."""
+        """Load what only training needs: the relabeller's ensembles, and the spread of the encoder's inputs.
+
+        Raises:
+            ConfigurationError: If the method trains its hooks' networks with no optimiser.
+        """
         super().on_fit_start()
+        trained = {id(p) for optimizer in self.optimizer_list() for p in optimizer.param_groups[0]["params"]}
+        if any(id(p) not in trained for p in self.hooks.parameters()):
+            name = type(self).__name__
+            raise ConfigurationError(f"{name}.configure_optimizers leaves out self.hooks: train them with the encoder")
         if self.standardise_context:
             self.encoder.standardise(self.rows.unpack(self.rows.packed))
         if self.relabeller is not None:

@@ -86,18 +86,18 @@ class MBML(ContextualAlgorithm):
         super().on_fit_start()
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """Make one step on L = L_triplet + L_Q + L_G + L_xi (Algorithm 4; Eq. 10)."""
+        """Make one step on L_triplet + L_Q + L_G + L_xi; beta KL is a part of L_Q (Algorithm 4; Eq. 10)."""
         relabelled = self.relabel(batch)  # lines 4 and 5: c_{j->i}, by the reward ensemble of task i (Algorithm 3)
         step = self.infer(batch, relabelled)  # lines 6 and 11 to 13: z_i ~ q(z | {c_i, c~_i})
-        losses = self.distil(batch.transitions, step)  # lines 15 to 17: L_Q, L_G, L_xi (Eq. 3 to 5)
+        losses = self.distil(batch.transitions, step)  # lines 15 to 17 (Eq. 3 to 5)
         losses = self.with_encoder_losses(losses, step)  # lines 7 to 10: triplet hook (Eq. 8 and 9); KL (Eq. 3)
         self.step(self.optimizer_list()[0], total(losses))
         return self.logged(losses, step)
 
     def distil(self, t: Transitions, step: ContextStep) -> dict[str, Tensor]:
-        """Losses of the student against its teachers: L_Q, which trains the encoder too, L_G and L_xi (Eq. 3 to 5)."""
+        """Losses against the teachers: that of values (Eq. 3, first term), L_G (Eq. 4) and L_xi (Eq. 5)."""
         s, a, z = t.observations, t.actions, step.z_of_rows(t.rewards.shape[1])
-        fixed_z = z.detach()
+        fixed_z = z.detach()  # only values teach the encoder
         with torch.no_grad():
             nu = clipped_noise(self.randn(*s.shape[:-1], self.generator.latent_dim))
             teacher_a = self.teachers.generator(s, nu)

@@ -16,14 +16,14 @@ class Plan(NamedTuple):
 
     Attributes:
         batch_size: Transitions a task to learn from in one update (B).
-        context_size: Transitions a task to infer the task from in one update; 0 for none.
+        context_rows: Transitions a task in one update, for all contexts from which the task is inferred; 0 for none.
         updates_per_block: Updates of a block.
         seed: Seed of the run.
         share: The tasks or rows that this rank uses.
     """
 
     batch_size: int
-    context_size: int
+    context_rows: int
     updates_per_block: int
     seed: int
     share: Share
@@ -32,9 +32,9 @@ class Plan(NamedTuple):
 class Block:
     """One Lightning batch: the batches of some consecutive updates, each drawn when it is needed.
 
-    Hooks, loggers and progress bars cost once a block instead of once an update. All randomness of a block follows
-    from its key, so that a resumed run repeats the uninterrupted one. (A plain class: Lightning would copy a dataclass,
-    and with it all rows, to the device.)
+    Hooks, loggers and progress bars cost once a block instead of once an update. All randomness of a block follows from
+    its key, that of drawing and that of the updates, so that a resumed run repeats the uninterrupted one. (A plain
+    class: Lightning would copy a dataclass, and with it all rows, to the device.)
 
     Args:
         rows: Where batches are drawn from.
@@ -52,7 +52,7 @@ class Block:
     def __iter__(self) -> Iterator[TaskBatch]:
         sampler = torch.Generator(self.rows.packed.device).manual_seed(self.key)
         for _ in range(self.size):
-            yield self.rows.draw(sampler, self.plan.batch_size, self.plan.context_size, self.plan.share)
+            yield self.rows.draw(sampler, self.plan.batch_size, self.plan.context_rows, self.plan.share)
 
 
 class Blocks:
@@ -82,7 +82,7 @@ class Blocks:
         return -(-self.max_steps // self.plan.updates_per_block)
 
     def __iter__(self) -> Iterator[Block]:
-        for _ in range(len(self)):
+        for _ in range(len(self)):  # of a resumed run, Lightning stops asking when all updates are made
             done = self.done()
             size = min(self.plan.updates_per_block, self.max_steps - done)
             yield Block(self.rows, self.plan, size, seed_of(self.plan.seed, done, bits=56))

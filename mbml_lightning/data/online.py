@@ -160,6 +160,8 @@ class OnlineDataModule(L.LightningDataModule):
         """Resume collection where ``state_dict`` was taken; refuse a replay's file that is not the checkpoint's."""
         if not self.collects:
             return
+        if (kept := state_dict["steps"]) > self.capacity:
+            raise StoreError(f"{self.replay.path}: holds {kept} steps, data.capacity is {self.capacity}: raise it")
         width, mine = self.rows.packed.shape[-1] + 1, slice(self.own.start, self.own.stop)
         self.rows.count = 0
         for steps in self.replay.read(state_dict["steps"], state_dict["sha256"], len(self.tasks), width):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.task_encoder import product
 from mbml_lightning.types import Gaussian, Transitions
 
@@ -26,7 +27,7 @@ class ContextStep:
         kept: The relabelled rows that passed the ensemble's threshold, ``(K, K, C)``; False on the diagonal.
         posterior: q(z | c) of each task's inference context, ``(K, Z)``.
         z: One reparametrised sample of each posterior, ``(K, Z)``, on which the networks of this step are conditioned.
-        sets: q(z | c) of N independent contexts of each task, own rows only, ``(K, N, Z)``, the first that of
+        sets: q(z | c) of n independent contexts of each task, own rows only, ``(K, n, Z)``, the first that of
             ``own``; None where only that one was drawn.
         encode: The encoder, for rows that a hook makes itself: transitions with any leading axes to their factors.
     """
@@ -63,7 +64,7 @@ class StepHook(nn.Module, ABC):
 
     Its key in ``hooks`` names its losses in the log: ``<key>_loss``, or ``<key>_<term>_loss`` for each of several. A
     hook may own networks (a decoder, a classifier, an adversary), which it makes in `build`; the optimiser that trains
-    the encoder trains them too.
+    the encoder trains them too. Such networks take part in every step.
     """
 
     def build(self, observation_dim: int, action_dim: int, z_dim: int, num_tasks: int) -> None:
@@ -82,10 +83,16 @@ class StepHook(nn.Module, ABC):
 
 
 def hook_losses(hooks: nn.ModuleDict, step: ContextStep) -> dict[str, Float[Tensor, ""]]:
-    """Collect the losses of all hooks under their logged names."""
+    """Collect the losses of all hooks under their logged names.
+
+    Raises:
+        ConfigurationError: If a hook returns anything but scalar tensors.
+    """
     losses: dict[str, Tensor] = {}
     for name, hook in hooks.items():
         found = hook(step)
-        named = {name: found} if isinstance(found, Tensor) else {f"{name}_{term}": x for term, x in found.items()}
+        named = {f"{name}_{term}": x for term, x in found.items()} if isinstance(found, dict) else {name: found}
+        if odd := [key for key, value in named.items() if not isinstance(value, Tensor) or value.ndim]:
+            raise ConfigurationError(f"model.hooks.{name}: {odd[0]} is no scalar tensor, which a loss must be")
         losses |= {f"{key}_loss": value for key, value in named.items()}
     return losses

@@ -11,13 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from mbml_lightning import envs, ranks
+from mbml_lightning import ranks
 from mbml_lightning.arguments import PositiveInt, Seed
 from mbml_lightning.data.blocks import Block, Plan
 from mbml_lightning.data.offline import OfflineDataModule
 from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.data.rows import Rows
-from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.training.checkpointing import NOT_FINITE, Checkpointed
@@ -59,15 +58,10 @@ class Algorithm(Checkpointed, ABC):
         seed: Seed = 0,
         split: str = "train",
     ) -> None:
-        super().__init__()
+        super().__init__(distribution, num_tasks, split)
         self.automatic_optimization = False
         self.encoder = None
-        self.distribution: TaskDistribution = envs.distribution(distribution)
-        self.split, self.tasks = split, self.distribution.tasks(split)[:num_tasks]
-        self.num_tasks = len(self.tasks)
         self.updates_per_block, self.seed = updates_per_block, seed
-        self.share = ranks.Share(self.num_tasks, range(self.num_tasks))
-        self.parents: dict[str, str] = {}
 
     # To be defined by a method ---------------------------------------------------------------------------------
 

@@ -10,9 +10,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.optim import Optimizer
 
-from mbml_lightning import ranks
+from mbml_lightning import envs, ranks
 from mbml_lightning.arguments import PositiveInt
-from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import CheckpointError
 from mbml_lightning.files.checkpoints import Checkpoint, hash_tensors
 from mbml_lightning.files.provenance import made_by
@@ -23,19 +22,25 @@ NOT_FINITE = "lower model.lr or look at the data; the last checkpoint is kept"
 
 
 class Checkpointed(L.LightningModule):
-    """A module whose checkpoints hold all tasks, however many ranks trained them, and record what they are.
+    """A module for K tasks whose checkpoints hold all of them, trained on any number of ranks, with a record.
 
-    Attributes without a value here are set by `Algorithm`.
+    Args:
+        distribution: Name of the task distribution.
+        num_tasks: K, if fewer than all official tasks of the split.
+        split: Which official tasks are the K tasks.
     """
 
-    distribution: TaskDistribution
-    num_tasks: int
-    share: ranks.Share  # this rank's part of every batch
-    parents: dict[str, str]  # by name, SHA-256 of the weights that this method learns from
-    config: dict[str, Any] | None = None  # the whole one of the command, where one made this
-    loaded_updates: int = 0  # those that made the weights of the checkpoint that was loaded
-    resumed: Checkpoint | None = None  # the checkpoint that the training is resumed from, until it begins
-    changes: Sequence[dict[str, Any]] = ()  # learning rates that were changed when the run was resumed
+    def __init__(self, distribution: str, num_tasks: int | None, split: str) -> None:
+        super().__init__()
+        self.distribution = envs.distribution(distribution)
+        self.split, self.tasks = split, self.distribution.tasks(split)[:num_tasks]
+        self.num_tasks = len(self.tasks)
+        self.share = ranks.Share(self.num_tasks, range(self.num_tasks))  # this rank's part of every batch
+        self.parents: dict[str, str] = {}  # by name, SHA-256 of the weights that this method learns from
+        self.config: dict[str, Any] | None = None  # the whole one of the command, where one made this
+        self.loaded_updates = 0  # those that made the weights of the checkpoint that was loaded
+        self.resumed: Checkpoint | None = None  # the checkpoint that the training is resumed from, until it begins
+        self.changes: Sequence[dict[str, Any]] = ()  # learning rates that were changed when the run was resumed
 
     def identity(self) -> dict[str, str]:
         """Entries of the record that decide where weights can be used; a checkpoint that differs is refused."""

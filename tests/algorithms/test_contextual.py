@@ -136,6 +136,34 @@ def test_a_hook_with_the_name_of_another_loss_is_refused(make, batch, method) ->
         model.update(batch(K, B, C))
 
 
+class Odd(StepHook):
+    """Returns what it was given."""
+
+    def __init__(self, loss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, step):
+        return self.loss
+
+
+@pytest.mark.parametrize("loss", [0.5, [torch.zeros(())], torch.zeros(3), {"a": torch.zeros(()), "b": 1.0}])
+def test_a_hook_that_returns_no_scalar_is_named(make, batch, loss) -> None:
+    model = make(MultiTaskBC, hidden=(8,), **COMMON, hooks={"odd": Odd(loss)})
+    with pytest.raises(ConfigurationError, match=r"model\.hooks\.odd: odd\w* is no scalar tensor"):
+        model.update(batch(K, B, C))
+
+
+def test_networks_of_hooks_that_no_optimiser_trains_are_named(make) -> None:
+    class Forgetful(MultiTaskBC):
+        def configure_optimizers(self):
+            return self.adam(self.lr, self.encoder, self.actor)
+
+    with pytest.raises(ConfigurationError, match=r"Forgetful\.configure_optimizers leaves out self\.hooks"):
+        make(Forgetful, hidden=(8,), **COMMON, hooks={"pull": Pull()}).on_fit_start()
+    make(MultiTaskBC, hidden=(8,), **COMMON, hooks={"pull": Pull()}).on_fit_start()
+
+
 # Several contexts a task ----------------------------------------------------------------------------------------
 
 
