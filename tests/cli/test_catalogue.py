@@ -10,7 +10,7 @@ from mbml_lightning.cli import catalogue
 from mbml_lightning.cli.main import main
 from mbml_lightning.envs import distribution
 from mbml_lightning.envs.registry import every_distribution
-from mbml_lightning.types import SPLITS
+from mbml_lightning.splits import SPLITS
 
 PAGE = Path(__file__).parents[2] / "docs/environments.md"
 IDS = [env_id for env_id, spec in gym.registry.items() if spec.namespace == "mbml"]
