@@ -1,1 +1,1 @@
-"""Where transitions live, how a batch of K tasks is drawn, and relabelling."""
+"""Transitions in memory: batches of K tasks, collection, and relabelling."""

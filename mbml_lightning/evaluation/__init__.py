@@ -1,1 +1,1 @@
-"""How a policy meets tasks that it does not know (Algorithm 5)."""
+"""Adaptation of a policy to tasks that it does not know (Algorithm 5), and its measures."""

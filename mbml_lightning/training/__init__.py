@@ -1,1 +1,1 @@
-"""How Lightning trains, stops, resumes, logs and evaluates a method."""
+"""Lightning's side of a method: training, stopping, resuming, logging and evaluating."""

@@ -1,4 +1,4 @@
-"""The progress bar."""
+"""The progress bar of a whole run, which is one epoch."""
 
 import os
 from typing import Any
