@@ -30,7 +30,7 @@ class Checkpointed(L.LightningModule):
         split: Which official tasks are the K tasks.
     """
 
-    def __init__(self, distribution: str, num_tasks: int | None, split: str) -> None:
+    def __init__(self, distribution: str, num_tasks: PositiveInt | None, split: str) -> None:
         super().__init__()
         self.distribution = envs.distribution(distribution)
         self.split, self.tasks = split, self.distribution.tasks(split)[:num_tasks]
