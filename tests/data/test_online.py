@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mbml_lightning.data.online import OnlineDataModule, episode_returns
 from mbml_lightning.envs import distribution
+from mbml_lightning.errors import StoreError
 from mbml_lightning.files.store import read_store
 
 
@@ -64,3 +65,11 @@ def test_any_policy_collects_with_a_task_identity(tmp_path):
     collected = data.rows.unpack(data.rows.packed)
     assert torch.equal(collected.actions, z[..., :2].expand(3, 30, 2))
     assert returns == pytest.approx(collected.rewards[:, :20].sum(1).tolist(), rel=1e-5)
+
+
+def test_a_replay_that_no_longer_fits_is_refused(tmp_path):
+    """As when a run resumes with a smaller budget than it has collected."""
+    data = OnlineDataModule(str(tmp_path / "data"), "PointGoal", interactions=10, capacity=30, num_tasks=3)
+    data.setup("fit")
+    with pytest.raises(StoreError, match=r"replay\.f32: holds 40 steps, data\.capacity is 30: raise it"):
+        data.load_state_dict({"steps": 40, "sha256": "", "tasks": {}})
