@@ -3,28 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from jsonargparse import set_parsing_settings
-from omegaconf import DictConfig, OmegaConf
-
 from mbml_lightning.arguments import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-
-# `${scale.mbml_lr}` in a method file reaches what another file or the command line says.
-set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates // per_block))
-OmegaConf.register_resolver("minus", lambda a, b: a - b)
-OmegaConf.register_resolver("twice", lambda a: 2 * a)
-
-
-def top(path: str, *otherwise: Any, _root_: DictConfig) -> Any:
-    """Resolve `${top:a.b,c}` anywhere: the value at ``a.b`` of the whole configuration, or ``c`` if there is none."""
-    whole = _root_ if "run" in _root_ else next(iter(_root_.values()))  # `fit` or `validate` may be the only key
-    found = OmegaConf.select(whole, path, default=otherwise[0] if otherwise else KeyError)
-    if found is KeyError:
-        raise KeyError(path)
-    return found
-
-
-OmegaConf.register_resolver("top", top)
 
 
 @dataclass(frozen=True)
@@ -121,35 +100,35 @@ class Scale:
 
 
 DEFAULTS: dict[str, Any] = {
-    "experiment": "runs/${top:task.distribution}-${top:scale.name}",
-    "run": "${top:experiment}/${top:method}/seed-${top:seed_everything}",
-    "scale.interactions": "${top:task.interactions}",
-    "scale.collection_steps": "${top:task.collection_steps}",
-    "scale.bcq_updates": "${top:task.bcq_updates}",
+    "experiment": "runs/${task.distribution}-${scale.name}",
+    "run": "${experiment}/${method}${swept:}/seed-${seed_everything}",
+    "scale.interactions": "${task.interactions}",
+    "scale.collection_steps": "${task.collection_steps}",
+    "scale.bcq_updates": "${task.bcq_updates}",
     "data": {
         "class_path": "mbml_lightning.data.offline.OfflineDataModule",
         "init_args": {
-            "store": "${top:experiment}/sac/seed-${top:seed_everything}/data",
-            "distribution": "${top:task.distribution}",
-            "num_tasks": "${top:model.init_args.num_tasks,null}",
-            "split": "${top:model.init_args.split,train}",
+            "store": "${experiment}/sac/seed-${seed_everything}/data",
+            "distribution": "${task.distribution}",
+            "num_tasks": "${oc.select:model.init_args.num_tasks,null}",
+            "split": "${oc.select:model.init_args.split,train}",
         },
     },
-    "evaluation.folder": "${top:run}",
-    "evaluation.trials_while_training": "${top:scale.trials_while_training}",
+    "evaluation.folder": "${run}",
+    "evaluation.trials_while_training": "${scale.trials_while_training}",
     "evaluation.collectors": {
-        "train": "${top:experiment}/sac/seed-${top:seed_everything}/last.ckpt",
-        "test": "${top:experiment}/sac_test/seed-0/last.ckpt",
-        "ood": "${top:experiment}/sac_ood/seed-0/last.ckpt",
+        "train": "${experiment}/sac/seed-${seed_everything}/last.ckpt",
+        "test": "${experiment}/sac_test/seed-0/last.ckpt",
+        "ood": "${experiment}/sac_ood/seed-0/last.ckpt",
     },
-    "sensitivity.folder": "${top:run}",
-    "checkpoint.dirpath": "${top:run}",
+    "sensitivity.folder": "${run}",
+    "checkpoint.dirpath": "${run}",
 }
 """Wiring of a run: where a value comes from that neither a file nor the command line gives."""
 
 TRAINER_DEFAULTS: dict[str, Any] = {
-    "max_steps": "${top:scale.mbml_updates}",
-    "val_check_interval": "${blocks:${top:scale.evaluate_every},${top:model.init_args.updates_per_block,50}}",
+    "max_steps": "${scale.mbml_updates}",
+    "val_check_interval": "${blocks:${scale.evaluate_every},${oc.select:model.init_args.updates_per_block,50}}",
     "max_epochs": -1,  # `max_steps` updates are the measure
     "check_val_every_n_epoch": None,  # `val_check_interval` counts blocks of updates
     "num_sanity_val_steps": 0,
@@ -158,7 +137,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 1,
     "logger": {
         "class_path": "mbml_lightning.training.logger.JSONLLogger",
-        "init_args": {"save_dir": "${top:run}"},
+        "init_args": {"save_dir": "${run}"},
     },
 }
 """Arguments of the trainer that differ from Lightning's defaults."""

@@ -6,28 +6,35 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
-from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from omegaconf import OmegaConf
+import yaml
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 
 from mbml_lightning import algorithms, data, objectives
 from mbml_lightning.cli.checks import check_agreement, check_values
 from mbml_lightning.cli.configuration import DEFAULTS, TRAINER_DEFAULTS, Scale, TaskSpec
+from mbml_lightning.cli.interpolation import print_if_asked, read, resolved, written
 from mbml_lightning.cli.messages import in_one_line
+from mbml_lightning.cli.ownership import decide
 from mbml_lightning.cli.parser import Parser
+from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.files.checkpoints import Checkpoint
-from mbml_lightning.files.writing import write_text
+from mbml_lightning.files.run_folder import LAST, locked
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.training.checkpointing import LastCheckpoint
 from mbml_lightning.training.evaluation import OnlineEvaluation
 from mbml_lightning.training.precision import use_fastest_float32
 from mbml_lightning.training.progress import Progress
+from mbml_lightning.training.run_folder import RunFolder
 from mbml_lightning.training.sensitivity import RewardSensitivity
 from mbml_lightning.training.stopping import STOP, GracefulStop
 
@@ -42,16 +49,6 @@ MADE = {
 """Classes of the sections that have no ``class_path``."""
 
 
-class ConfigFile(SaveConfigCallback):
-    """Writer of ``config.yaml`` in the run's folder, whole or not at all; a validation leaves that of the training."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the configuration; Lightning calls this on rank 0, in the log's folder if we did not override it."""
-        path = Path(self.config.run, self.config_filename)
-        if stage == "fit" or not path.exists():
-            write_text(path, self.parser.dump(self.config, skip_none=False))
-
-
 class CLI(LightningCLI):
     """LightningCLI whose configuration is a method file, a task file, a scale file, overlays and single values."""
 
@@ -62,6 +59,12 @@ class CLI(LightningCLI):
         parser.add_argument("--method", type=str, default="run", help="Name of the method's folder.")
         parser.add_argument("--experiment", type=str, help="Folder of all runs that belong together.")
         parser.add_argument("--run", type=str, help="Folder of this run.")
+        sweep = "Arguments whose values enter the name of the run's folder; `auto`: those that the command line gives."
+        parser.add_argument("--sweep", type=list[str] | Literal["auto"], default=[], help=sweep)
+        overwrite = "Replace the run that the folder holds; `changed`: only one of another configuration or other data."
+        parser.add_argument(
+            "--overwrite", type=bool | Literal["changed"], default=False, nargs="?", const=True, help=overwrite
+        )
         parser.add_lightning_class_args(OnlineEvaluation, "evaluation")
         parser.add_lightning_class_args(RewardSensitivity, "sensitivity")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
@@ -74,11 +77,18 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Read the configuration and refuse one that cannot be run; Lightning calls this before it makes anything."""
+        words = list(sys.argv[1:] if args is None else args)
         with in_one_line("the configuration cannot be read"):
-            super().parse_arguments(parser, args)
-        config = self.config[self.config.subcommand]
+            command, self.written = read(parser, words)
+            values = resolved(self.written)
+            if values["trainer"]["fast_dev_run"]:  # a trial of a few blocks leaves nothing
+                self.scratch = TemporaryDirectory(prefix="mbml-")
+                values = resolved(self.written | {"run": self.scratch.name})
+            print_if_asked(words, values)
+            self.config = parser.parse_object({"subcommand": command, command: values})
+        config = self.config[command]
         check_values(config.as_dict(), MADE)
-        check_agreement(config.as_dict(), trains=self.config.subcommand == "fit")
+        check_agreement(config.as_dict(), trains=command == "fit")
         if config.weights_only is None:  # read checkpoints without unpickling, unless asked otherwise
             config.weights_only = True
 
@@ -95,20 +105,58 @@ class CLI(LightningCLI):
         if not isinstance(self.datamodule, needed):
             made = type(self.datamodule).__name__
             raise ConfigurationError(f"data.class_path is {made}, but must be {needed.__name__}, which {name} needs")
-        self.before_validate()
+        decision = decide(self.values(), Path(self.datamodule.store) if needed is OnlineDataModule else None)
+        self.config_init.fit.ckpt_path = decision.checkpoint
+        self.prepare(decision.checkpoint, begins=decision.action == "begin")
+        if decision.action == "leave":
+            print(f"mbml: {self.config.fit.run} holds this run already, finished; --overwrite makes it anew")
+            sys.exit()
 
     def before_validate(self) -> None:
+        """Find the weights to evaluate; Lightning calls this before `validate`."""
+        config = self.config.validate
+        path = Path(config.run, LAST) if config.ckpt_path == "last" else config.ckpt_path
+        if path is None and self.model.learns_from is not None:
+            last = Path(config.run, LAST)
+            hint = f"`--ckpt_path last` takes {last}" if last.exists() else "give the last.ckpt of a run"
+            raise ConfigurationError(f"ckpt_path: {type(self.model).__name__} without weights is not evaluated: {hint}")
+        self.config_init.validate.ckpt_path = path
+        self.prepare(path, begins=False)
+
+    def prepare(self, checkpoint: str | Path | None, begins: bool) -> None:
         """Refuse a strategy or a checkpoint that does not fit, and tell the method its configuration.
 
-        Lightning calls this before `validate`, when nothing has been set up and no rank been started yet.
+        Nothing has been set up and no rank been started yet.
         """
         self.model.check_strategy(self.trainer)
-        config = self.config_init[self.subcommand]
-        path = Path(config.run, "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
-        if path is not None and (config.ckpt_path != "last" or path.exists()):
-            self.model.check_checkpoint(Checkpoint.read(path))
+        if checkpoint is not None:
+            self.model.check_checkpoint(Checkpoint.read(checkpoint))
+        self.model.config = self.values()
+        self.trainer.callbacks.insert(0, RunFolder(self.config[self.subcommand].run, self.text(), begins))
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of the whole configuration as plain data."""
         text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
-        self.model.config = OmegaConf.to_container(OmegaConf.create(text))
+        values: dict[str, Any] = yaml.safe_load(text)
+        return values
+
+    def text(self) -> str:
+        """Return the configuration as it is saved, with its interpolations; how the run is started stays out."""
+        return written(self.written | {"ckpt_path": None, "overwrite": False, "weights_only": None})
+
+    def fit(self, model: Algorithm, **kwargs: Any) -> None:
+        """Train as the only process that works in the run's folder."""
+        with self.alone():
+            self.trainer.fit(model, **kwargs)
+
+    def validate(self, model: Algorithm, **kwargs: Any) -> None:
+        """Evaluate as the only process that works in the run's folder."""
+        with self.alone():
+            self.trainer.validate(model, **kwargs)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Lock the run's folder, on rank 0 for all ranks."""
+        return locked(Path(self.config[self.subcommand].run)) if rank_zero_only.rank == 0 else nullcontext()
 
     def after_fit(self) -> None:
         """Report a run that ended early; after a signal, exit with the code that schedulers expect.
@@ -174,8 +222,7 @@ def run_command(words: Sequence[str] | None) -> None:
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         seed_everything_default=0,
-        save_config_callback=ConfigFile,
-        save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
+        save_config_callback=None,
         trainer_defaults=TRAINER_DEFAULTS | {"callbacks": [GracefulStop()]},
         parser_class=Parser,
         parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False, "prog": "mbml"},

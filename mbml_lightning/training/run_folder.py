@@ -1,0 +1,39 @@
+"""The Lightning callback by which a training takes its folder over, once nothing has refused it."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from mbml_lightning.files.run_folder import CONFIG, clear
+from mbml_lightning.files.writing import write_text
+
+
+class RunFolder(Callback):
+    """Clears a folder for a run that begins there, and writes its ``config.yaml``.
+
+    Args:
+        folder: The run's folder.
+        config: Text of its configuration.
+        begins: False for a run that goes on from its own checkpoint.
+    """
+
+    def __init__(self, folder: str, config: str, begins: bool) -> None:
+        self.folder, self.config, self.begins, self.is_written = Path(folder), config, begins, False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Clear the folder when Lightning has set everything up: data, teachers and weights are there and fit."""
+        if self.begins and trainer.is_global_zero:
+            clear(self.folder)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Write the configuration before the first block, when a resumed run has not been refused."""
+        if not self.is_written and trainer.is_global_zero:
+            write_text(self.folder / CONFIG, self.config)
+        self.is_written = True
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the configuration of a validation in a folder that has none, when Lightning begins one."""
+        if trainer.state.fn == "validate" and trainer.is_global_zero and not (self.folder / CONFIG).exists():
+            write_text(self.folder / CONFIG, self.config)
