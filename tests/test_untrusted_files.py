@@ -71,7 +71,8 @@ def validate(*words: str) -> list[str]:
 def offline(experiment: Path, run: Path, path: Path) -> list[str]:
     collectors = json.dumps({"train": str(path), "test": str(path)})
     protocol = ["--evaluation.protocols=[offline-own]", f"--evaluation.collectors={collectors}"]
-    return validate(*protocol, f"--experiment={experiment}", f"--run={run}")
+    weights = f"--ckpt_path={experiment}/mbml/seed-0/last.ckpt"
+    return validate(*protocol, weights, f"--experiment={experiment}", f"--run={run}")
 
 
 READERS = {

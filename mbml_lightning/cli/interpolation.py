@@ -3,9 +3,8 @@
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-import yaml
 from jsonargparse import Namespace
 from jsonargparse._common import parser_context  # the one way to read a configuration without resolving it
 from lightning.pytorch.cli import LightningArgumentParser
@@ -16,7 +15,8 @@ from mbml_lightning.errors import ConfigurationError
 Values = dict[str, Any]
 SWEPT = ("model", "data", "task", "scale", "evaluation")
 """Sections whose arguments enter a folder's name if `sweep` is ``auto``."""
-PRINT_VALUES = "--print_config=resolved"
+PRINT = "--print_config"
+"""Prints the configuration with its interpolations, ``--print_config=resolved`` with their values."""
 
 OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates // per_block))
 OmegaConf.register_resolver("minus", lambda a, b: a - b)
@@ -26,10 +26,11 @@ OmegaConf.register_resolver("twice", lambda a: 2 * a)
 def read(parser: LightningArgumentParser, words: Sequence[str]) -> tuple[str, Values]:
     """Read a command line and its files; return the command and its configuration with all interpolations in place."""
     with parser_context(lenient_check=True):
-        config: Namespace = parser.parse_args([word for word in words if word != PRINT_VALUES], _skip_validation=True)
+        config: Namespace = parser.parse_args(
+            [word for word in words if not word.startswith(PRINT)], _skip_validation=True
+        )
     command = config.subcommand
-    text = parser.dump(config, skip_validation=True, skip_unset=False)
-    values: Values = yaml.safe_load(text)[command]
+    values = plain(parser.dump(config, skip_validation=True, skip_unset=False))[command]
     if values["sweep"] == "auto":
         values["sweep"] = overridden(words)
     return command, values
@@ -37,20 +38,28 @@ def read(parser: LightningArgumentParser, words: Sequence[str]) -> tuple[str, Va
 
 def resolved(values: Mapping[str, Any]) -> Values:
     """Put values in the place of interpolations, whose paths begin at the top of the configuration."""
-    found = OmegaConf.to_container(OmegaConf.create(dict(values)), resolve=True)
-    assert isinstance(found, dict), "a configuration is a mapping"
-    return found
+    return cast(Values, OmegaConf.to_container(OmegaConf.create(dict(values)), resolve=True))
+
+
+def plain(text: str) -> Values:
+    """Read a configuration from YAML, with its interpolations."""
+    return cast(Values, OmegaConf.to_container(OmegaConf.create(text)))
 
 
 def written(values: Mapping[str, Any]) -> str:
     """Write a configuration as YAML, in the order of its arguments."""
-    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
 
 
 def overridden(words: Sequence[str]) -> list[str]:
     """List the arguments of a run that a command line gives one by one, as in ``--model.lr=0.01``, by their names."""
     options = (word[2:].partition("=")[0].rstrip("+") for word in words if word.startswith("--"))
     return list(dict.fromkeys(name for name in options if name.partition(".")[0] in SWEPT and "." in name))
+
+
+def names(words: Sequence[str], option: str) -> bool:
+    """Tell whether a command line gives an option."""
+    return any(word.partition("=")[0] == f"--{option}" for word in words)
 
 
 def swept(_root_: DictConfig) -> str:
@@ -81,7 +90,11 @@ def _short(value: Any) -> str:
 
 
 def print_if_asked(words: Sequence[str], values: Mapping[str, Any]) -> None:
-    """End the command with its configuration's values on the terminal, if the words ask for them."""
-    if PRINT_VALUES in words:
-        sys.stdout.write(written(values))
-        sys.exit()
+    """End the command with its configuration on the terminal, if its words ask for that."""
+    for form in (word.removeprefix(PRINT) for word in words if word.startswith(PRINT)):
+        if form not in ("", "=resolved"):
+            raise ConfigurationError(
+                f"{PRINT}{form}: give {PRINT}, or {PRINT}=resolved for values in the place of ${{...}}"
+            )
+        sys.stdout.write(written(resolved(values) if form else values))
+        sys.exit(0)

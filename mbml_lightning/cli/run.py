@@ -13,19 +13,16 @@ from pkgutil import iter_modules
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import yaml
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only
 
 from mbml_lightning import algorithms, data, objectives
 from mbml_lightning.cli.checks import check_agreement, check_values
 from mbml_lightning.cli.configuration import DEFAULTS, TRAINER_DEFAULTS, Scale, TaskSpec
-from mbml_lightning.cli.interpolation import print_if_asked, read, resolved, written
+from mbml_lightning.cli.interpolation import names, plain, print_if_asked, read, resolved, written
 from mbml_lightning.cli.messages import in_one_line
-from mbml_lightning.cli.ownership import decide
+from mbml_lightning.cli.ownership import decide, home
 from mbml_lightning.cli.parser import Parser
-from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.run_folder import LAST, locked
@@ -80,17 +77,24 @@ class CLI(LightningCLI):
         words = list(sys.argv[1:] if args is None else args)
         with in_one_line("the configuration cannot be read"):
             command, self.written = read(parser, words)
-            values = resolved(self.written)
-            if values["trainer"]["fast_dev_run"]:  # a trial of a few blocks leaves nothing
-                self.scratch = TemporaryDirectory(prefix="mbml-")
-                values = resolved(self.written | {"run": self.scratch.name})
-            print_if_asked(words, values)
+            print_if_asked(words, self.written)
+            folder = self.folder(command, words)
+            values = resolved(self.written | ({} if folder is None else {"run": folder}))
             self.config = parser.parse_object({"subcommand": command, command: values})
         config = self.config[command]
         check_values(config.as_dict(), MADE)
         check_agreement(config.as_dict(), trains=command == "fit")
         if config.weights_only is None:  # read checkpoints without unpickling, unless asked otherwise
             config.weights_only = True
+
+    def folder(self, command: str, words: Sequence[str]) -> str | None:
+        """Choose another folder than the configured one: a scratch one for a trial, or that of the weights."""
+        values = resolved(self.written)
+        if values["trainer"]["fast_dev_run"]:
+            self.scratch = TemporaryDirectory(prefix="mbml-")  # removed with this object
+            return self.scratch.name
+        moved = home(values["ckpt_path"]) if command == "validate" and not names(words, "run") else None
+        return None if moved is None else str(moved)
 
     def instantiate_classes(self) -> None:
         """Make method, data and trainer, with errors of one line; Lightning calls this after parsing."""
@@ -105,7 +109,7 @@ class CLI(LightningCLI):
         if not isinstance(self.datamodule, needed):
             made = type(self.datamodule).__name__
             raise ConfigurationError(f"data.class_path is {made}, but must be {needed.__name__}, which {name} needs")
-        decision = decide(self.values(), Path(self.datamodule.store) if needed is OnlineDataModule else None)
+        decision = decide(self.values(), self.datamodule)
         self.config_init.fit.ckpt_path = decision.checkpoint
         self.prepare(decision.checkpoint, begins=decision.action == "begin")
         if decision.action == "leave":
@@ -132,13 +136,11 @@ class CLI(LightningCLI):
         if checkpoint is not None:
             self.model.check_checkpoint(Checkpoint.read(checkpoint))
         self.model.config = self.values()
-        self.trainer.callbacks.insert(0, RunFolder(self.config[self.subcommand].run, self.text(), begins))
+        self.run_folder.begins = begins
 
     def values(self) -> dict[str, Any]:
         """Return the values of the whole configuration as plain data."""
-        text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
-        values: dict[str, Any] = yaml.safe_load(text)
-        return values
+        return plain(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
 
     def text(self) -> str:
         """Return the configuration as it is saved, with its interpolations; how the run is started stays out."""
@@ -156,7 +158,7 @@ class CLI(LightningCLI):
 
     def alone(self) -> AbstractContextManager[None]:
         """Lock the run's folder, on rank 0 for all ranks."""
-        return locked(Path(self.config[self.subcommand].run)) if rank_zero_only.rank == 0 else nullcontext()
+        return locked(Path(self.config[self.subcommand].run)) if self.trainer.is_global_zero else nullcontext()
 
     def after_fit(self) -> None:
         """Report a run that ended early; after a signal, exit with the code that schedulers expect.
@@ -172,10 +174,12 @@ class CLI(LightningCLI):
                 sys.exit(128 + number)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add our progress bar, unless bars are off; Lightning calls this to make the trainer."""
+        """Add our callbacks, no progress bar if bars are off; Lightning calls this to make the trainer."""
+        self.run_folder = RunFolder(self.config[self.subcommand].run, self.text())
         trainer = self.config_init[self.subcommand].trainer
+        trainer.callbacks = [self.run_folder, *(trainer.callbacks or [])]
         if trainer.enable_progress_bar is not False:
-            trainer.callbacks = [*(trainer.callbacks or []), Progress()]
+            trainer.callbacks.append(Progress())
         with in_one_line("trainer"):
             return super().instantiate_trainer(**kwargs)
 

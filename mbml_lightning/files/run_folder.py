@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
@@ -29,15 +28,15 @@ ELSEWHERE = {"store", "teachers", "checkpoint", "next_state_checkpoint", "collec
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder; the system frees the lock when this process ends, however it does."""
-    with naming(run, ResultsError, FREE, "made"):
-        run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigurationError(f"{run}: another process works here: wait for it, or choose another --run") from None
-    except NotImplementedError:  # some network file systems
-        logging.getLogger(__name__).warning("%s: cannot be locked, start no second process in it", run)
+    with naming(run / LOCK, ResultsError, FREE, "written"):
+        run.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigurationError(f"{run}: another process works here: wait for it, or give another --run") from None
+        except NotImplementedError:  # some network file systems
+            logging.getLogger(__name__).warning("%s: cannot be locked: start no second process in it", run)
     try:
         yield
     finally:
@@ -67,30 +66,32 @@ class Held:
         updates: Those of its last checkpoint, 0 if it has none.
         config: Its configuration, None where that cannot be known.
         weights: SHA-256 of its last checkpoint's weights, None if it has none.
+        learned_from: SHA-256 of the data, the teachers and the ensembles that these are learned from.
     """
 
     updates: int
     config: Mapping[str, Any] | None
     weights: str | None
+    learned_from: frozenset[str] = frozenset()
 
 
 def held(run: Path) -> Held | None:
-    """Read what run a folder holds; None if it holds neither a checkpoint nor a result.
+    """Read which run a folder holds; None if it holds neither a checkpoint nor a result.
 
     Raises:
         CheckpointError: Its checkpoint is damaged.
     """
     if (run / LAST).exists():
         last = Checkpoint.read(run / LAST)
-        return Held(last.content["global_step"], last.record.get("config"), last.digest)
+        sources = {last.record.get("data"), *last.record.get("parents", {}).values()} - {None}
+        return Held(last.content["global_step"], last.record.get("config"), last.digest, frozenset(sources))
     return Held(0, saved_configuration(run), None) if found(run, RESULTS) else None
 
 
 def saved_configuration(run: Path) -> dict[str, Any] | None:
     """Read the values of the configuration that a run has saved; None if it has not, or they cannot be read."""
     try:
-        text = (run / CONFIG).read_text(encoding="utf-8")
-        values = OmegaConf.to_container(OmegaConf.create(yaml.safe_load(text)), resolve=True)
+        values = OmegaConf.to_container(OmegaConf.load(run / CONFIG), resolve=True)
     except Exception:  # a file that anyone may have edited
         return None
     return values if isinstance(values, dict) else None  # type: ignore[return-value]
@@ -121,6 +122,7 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
 def _deciding(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Give the arguments that decide what a run leaves, by dotted name."""
+    yield "seed_everything", config.get("seed_everything")
     yield "trainer.max_steps", config.get("trainer", {}).get("max_steps")
     for section in sorted(DECIDES & config.keys()):
         yield from _flat(config[section], section)

@@ -16,11 +16,13 @@ class RunFolder(Callback):
     Args:
         folder: The run's folder.
         config: Text of its configuration.
-        begins: False for a run that goes on from its own checkpoint.
+
+    Attributes:
+        begins: True for a run that does not go on from its own checkpoint.
     """
 
-    def __init__(self, folder: str, config: str, begins: bool) -> None:
-        self.folder, self.config, self.begins, self.is_written = Path(folder), config, begins, False
+    def __init__(self, folder: str, config: str) -> None:
+        self.folder, self.config, self.begins, self.is_written = Path(folder), config, False, False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Clear the folder when Lightning has set everything up: data, teachers and weights are there and fit."""

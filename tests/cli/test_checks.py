@@ -87,7 +87,7 @@ def configs():
     found = {}
     for method in ("mbml", "sac"):
         with contextlib.redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit):
-            main(command(method, Path("nowhere"), "--print_config"))
+            main(command(method, Path("nowhere"), "--print_config=resolved"))
         found[method] = yaml.safe_load(out.getvalue())
     return found
 

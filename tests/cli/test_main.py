@@ -13,10 +13,10 @@ from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.evaluation import Evaluation
 
 
-def printed_config(capsys, *words):
+def printed_config(capsys, *words, form="--print_config=resolved"):
     """What ``--print_config`` shows."""
     with pytest.raises(SystemExit) as stop:
-        main([*words, "--print_config"])
+        main([*words, form])
     assert stop.value.code == 0
     return yaml.safe_load(capsys.readouterr().out)
 

@@ -78,7 +78,7 @@ def test_a_method_and_a_callback_of_ones_own_are_named_by_their_path(folder, exp
     main(["fit", "-c", "own.yaml", *words[3:], "--model.updates_per_block=5"])
     assert (folder / "blocks").read_text().split() == ["block"] * 4  # 20 updates
     assert "train/twice" in logged(folder / "run")
-    main(["validate", "-c", str(folder / "run/config.yaml"), "--evaluation.splits=[train]"])
+    main(["validate", "-c", str(folder / "run/config.yaml"), "--ckpt_path=last", "--evaluation.splits=[train]"])
 
 
 def test_a_hook_of_ones_own_is_named_by_its_path(folder, experiment):

@@ -8,7 +8,6 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-import yaml
 from commands import command
 
 from mbml_lightning import envs
@@ -16,6 +15,7 @@ from mbml_lightning.cli.main import main
 from mbml_lightning.envs import registry
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.files.evaluation import Evaluation
+from mbml_lightning.files.run_folder import saved_configuration
 
 MODULE = '''
 """A point on a line, written against what the package exports."""
@@ -191,7 +191,7 @@ def test_a_run_by_class_path_is_evaluated_again_from_its_configuration(module, t
     run = tmp_path / "sac/seed-0"
     trained = Evaluation.load(run / "evaluation.json")
     assert trained.distribution == "Line+speed=0.5" and list(trained.splits) == ["train"]
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config = saved_configuration(run)
     assert config["model"]["init_args"]["distribution"] == "own_module.Line+speed=0.5"
     envs.DISTRIBUTIONS.pop("Line")  # as in a process of its own
     main(["report", str(tmp_path)])

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def change_meta(draw: Draw, root: Path) -> None:
         part = draw(st.sampled_from(sorted(meta)))
         inner = list(places(meta[part])) if isinstance(meta[part], dict | list) else []
         container, key = draw(st.sampled_from([(meta, part), *inner]))
-        odd = draw(st.sampled_from([*ODD, [container[key]], str(container[key])]))
+        odd = deepcopy(draw(st.sampled_from([*ODD, [container[key]], str(container[key])])))  # it may be changed, too
         if isinstance(container, dict) and draw(st.booleans()):
             container[draw(st.sampled_from(["x", "", "../../x", "outcomes", "sha256", "\n"]))] = odd
         elif draw(st.booleans()):
