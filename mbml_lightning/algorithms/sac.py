@@ -144,5 +144,6 @@ class SAC(PerTask):
 
     def on_fit_end(self) -> None:
         """Write the store once all steps are taken; Lightning calls this when training ends, also early."""
-        if self.data.rows.count >= self.warmup + self.trainer.max_steps:
+        whole = self.data.rows.count >= self.warmup + self.trainer.max_steps
+        if whole and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.data.write_store(Path(self.data.store), {"method": "SAC", **self.provenance()})

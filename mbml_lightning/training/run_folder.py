@@ -24,8 +24,11 @@ class RunFolder(Callback):
     def __init__(self, folder: str, config: str) -> None:
         self.folder, self.config, self.begins, self.is_written = Path(folder), config, False, False
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Clear the folder when Lightning has set everything up: data, teachers and weights are there and fit."""
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Clear the folder when Lightning begins training: data, teachers and weights are there, and fit.
+
+        Other callbacks write in it from here on, so this one stands first.
+        """
         if self.begins and trainer.is_global_zero:
             clear(self.folder)
 

@@ -109,5 +109,15 @@ def test_a_sweep_over_nothing_that_there_is_names_it():
 
 
 def test_only_single_arguments_of_a_run_name_it():
-    words = ["fit", "-c", "x.yaml", "--task", "t.yaml", "--run=r", "--model.lr=1", "--model.lr=2", "--trainer.devices=2"]
+    words = [
+        "fit",
+        "-c",
+        "x.yaml",
+        "--task",
+        "t.yaml",
+        "--run=r",
+        "--model.lr=1",
+        "--model.lr=2",
+        "--trainer.devices=2",
+    ]
     assert overridden([*words, "--data.store", "d", "--model.hooks+=x"]) == ["model.lr", "data.store", "model.hooks"]
