@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 import warnings
+import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, Literal
 
 from lightning import LightningDataModule, Trainer
@@ -91,8 +93,9 @@ class CLI(LightningCLI):
         """Choose another folder than the configured one: a scratch one for a trial, or that of the weights."""
         values = resolved(self.written)
         if values["trainer"]["fast_dev_run"]:
-            self.scratch = TemporaryDirectory(prefix="mbml-")  # removed with this object
-            return self.scratch.name
+            scratch = mkdtemp(prefix="mbml-")
+            weakref.finalize(self, rmtree, scratch, ignore_errors=True)  # at the end of this object or of the process
+            return scratch
         moved = home(values["ckpt_path"]) if command == "validate" and not names(words, "run") else None
         return None if moved is None else str(moved)
 
