@@ -31,6 +31,8 @@ def read(parser: LightningArgumentParser, words: Sequence[str]) -> tuple[str, Va
         )
     command = config.subcommand
     values = plain(parser.dump(config, skip_validation=True, skip_unset=False))[command]
+    if not (values.get("task") or {}).get("distribution"):
+        raise ConfigurationError("task: none is given: add --task conf/task/umaze_goal_m.yaml, or another file there")
     if values["sweep"] == "auto":
         values["sweep"] = overridden(words)
     return command, values

@@ -22,6 +22,16 @@ KEY = re.compile(r'Parser key "(.*)":')
 """One step of the path to the argument, in the order of the nesting."""
 NESTED = re.compile(r"NestedArg\(key='(.*?)'")
 """The rest of the path after the first step, if the argument was given on the command line; the last one is whole."""
+PLAIN = {
+    r"Expected a dot import path string: (\S+)": r"there is no class \1: correct it, or give the path of your own",
+    r"^Value error, ": "",
+    r"Unable to load config ['\"](.*?)['\"]$": r"there is no such file: \1",
+    r"Expected a <class 'collections\.abc\.Sequence'>\. Got value: (.*)": r"\1 is no list: write [\1]",
+    r"Expected a <class '(?:bool)'>": "give true or false",
+    r"Expected a <class '(?:int)'>": "give a whole number",
+    r"Expected a typing\.Literal\[(.*)\]": r"give \1",
+}
+"""Words of jsonargparse that only its developers understand, and ours for them."""
 DETAILS = re.compile(r" \[type=.*, input_value=(.*), input_type=.*\]$", re.MULTILINE)
 """How pydantic ends the line of a mistake."""
 
@@ -47,10 +57,17 @@ class Parser(LightningArgumentParser):
         self.exit(2)
 
 
+def plainly(line: str) -> str:
+    """Say in plain words what jsonargparse says of Python's types."""
+    for pattern, words in PLAIN.items():
+        line = re.sub(pattern, words, line)
+    return line
+
+
 def shortened(message: str) -> str:
     """Shorten an error of jsonargparse to the argument's path and what is wrong with its value."""
     keys, nested = list(dict.fromkeys(KEY.findall(message))), NESTED.findall(message)
     path = [keys[0], nested[-1]] if nested else keys
     lines = dict.fromkeys(line.strip(" -") for line in KEY.sub("", DETAILS.sub(r": \1", message)).splitlines())
-    told = [line for line in lines if line and not line.startswith(UNASKED)]
+    told = list(dict.fromkeys(plainly(line) for line in lines if line and not line.startswith(UNASKED)))
     return shorten(": ".join(filter(None, [".".join(path), "; ".join(told)])), 5 * WIDTH, placeholder=" ...")

@@ -15,6 +15,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any, Literal
 
+from jsonargparse import Namespace
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -82,7 +83,8 @@ class CLI(LightningCLI):
             print_if_asked(words, self.written)
             folder = self.folder(command, words)
             values = resolved(self.written | ({} if folder is None else {"run": folder}))
-            self.config = parser.parse_object({"subcommand": command, command: values})
+            self.config = Namespace(subcommand=command)  # type: ignore[no-untyped-call]
+            self.config[command] = self._parser(command).parse_object(values)
         config = self.config[command]
         check_values(config.as_dict(), MADE)
         check_agreement(config.as_dict(), trains=command == "fit")

@@ -206,3 +206,22 @@ def test_an_ensemble_of_another_distribution_is_refused(capsys, tmp_path, experi
     words = [f"--model.relabeller.checkpoint={tmp_path}/stranger.ckpt", "--run", str(tmp_path)]
     message = error_of(capsys, *command("mbml", experiment, *words))
     assert "stranger.ckpt: distribution is UmazeGoalM, PointGoal is needed" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model=MBLM"], "model: there is no class MBLM: correct it, or give the path of your own"),
+        (["--model.hooks.own=Nope"], "model.hooks.own: there is no class Nope: correct it"),
+        (["--task", "nowhere.yaml"], "task: there is no such file: nowhere.yaml"),
+        (["--evaluation.protocols=random-first"], "evaluation.protocols: random-first is no list: write [random-first]"),
+        (["--overwrite=maybe"], "overwrite: give true or false; give 'changed'"),
+        (["--ckpt_path", "conf"], "ckpt_path: conf is no file: give the last.ckpt of a run, or `last`"),
+    ],
+)
+def test_mistakes_are_said_in_plain_words(capsys, tmp_path, words, message):
+    assert message in error_of(capsys, *command("mbml", tmp_path, *words))
+
+
+def test_a_task_that_is_not_given_is_asked_for(capsys):
+    assert "task: none is given: add --task conf/task/" in error_of(capsys, "fit", "-c", str(ROOT / "conf/mbml.yaml"))
