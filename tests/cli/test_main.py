@@ -214,7 +214,10 @@ def test_an_ensemble_of_another_distribution_is_refused(capsys, tmp_path, experi
         (["--model=MBLM"], "model: there is no class MBLM: correct it, or give the path of your own"),
         (["--model.hooks.own=Nope"], "model.hooks.own: there is no class Nope: correct it"),
         (["--task", "nowhere.yaml"], "task: there is no such file: nowhere.yaml"),
-        (["--evaluation.protocols=random-first"], "evaluation.protocols: random-first is no list: write [random-first]"),
+        (
+            ["--evaluation.protocols=random-first"],
+            "protocols: random-first is no list: write [random-first]",
+        ),
         (["--overwrite=maybe"], "overwrite: give true or false; give 'changed'"),
         (["--ckpt_path", "conf"], "ckpt_path: conf is no file: give the last.ckpt of a run, or `last`"),
     ],
