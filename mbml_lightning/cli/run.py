@@ -178,6 +178,14 @@ class CLI(LightningCLI):
             if number is not None:
                 sys.exit(128 + number)
 
+        self.after_validate()
+
+    def after_validate(self) -> None:
+        """Print what the last evaluation gave and where it is; Lightning calls this after `validate`."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            for line in callback.summaries.values() if isinstance(callback, OnlineEvaluation) else ():
+                print(line)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add our callbacks, no progress bar if bars are off; Lightning calls this to make the trainer."""
         self.run_folder = RunFolder(self.config[self.subcommand].run, self.text())

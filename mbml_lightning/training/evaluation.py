@@ -25,6 +25,7 @@ from mbml_lightning.evaluation.metrics import CountedReturn
 from mbml_lightning.evaluation.trials import Chunk, merge, own_chunks
 from mbml_lightning.files.evaluation import Evaluation, Split, file_name, save_trajectories
 from mbml_lightning.files.provenance import made_by
+from mbml_lightning.files.validations import keep
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.seeds import EpisodeSeeds
 from mbml_lightning.training.algorithm import Algorithm
@@ -84,6 +85,7 @@ class Evaluator:
         self.paths = collectors or {}
         self.actors: dict[str, MLP] = {}  # by split the networks that collect contexts
         self.made_of: dict[str, str] = {}  # SHA-256 of their weights
+        self.summaries: dict[str, str] = {}  # by protocol, of the last evaluation, for the end of a command
         if not self.protocols:
             raise ConfigurationError("evaluation.protocols is empty: choose at least one")
         if context_episodes < 1:
@@ -113,7 +115,8 @@ class Evaluator:
                 return False
             self.log_scores(trainer, protocol, results)
             if trainer.is_global_zero:
-                self.save(protocol, method, results, weights, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                self.save(protocol, method, results, weights, seconds, trainer.state.fn == "validate")
         return True
 
     def tasks(self, method: Algorithm) -> dict[str, int]:
@@ -181,8 +184,9 @@ class Evaluator:
         results: Mapping[str, Adaptation],
         weights: str,
         seconds: float,
+        validates: bool = False,
     ) -> None:
-        """Write the protocol's ``evaluation.json`` and ``trajectories.npz``."""
+        """Write the protocol's ``evaluation.json`` and ``trajectories.npz``; a validation takes nothing's place."""
         distribution, made = method.distribution, method.provenance()
         returns = {name: x.returns for name, x in results.items()}
         evaluation = Evaluation(
@@ -198,12 +202,23 @@ class Evaluator:
             trials=next(iter(returns.values())).shape[1],
             splits={name: Split(distribution.tasks(name)[: len(x)].tolist(), x) for name, x in returns.items()},
             made_by=made_by() | {"wall_clock": {"evaluation": round(seconds, 3)}},
-            made_of={"weights": weights} | self.made_of | {name: made[name] for name in ("data", "parents", "config")},
+            made_of={"weights": weights, "settings": self.settings()}
+            | self.made_of
+            | {name: made[name] for name in ("data", "parents", "config")},
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        evaluation.save(self.folder / file_name("evaluation.json", protocol.name))
         paths = {split: result.observations for split, result in results.items()}
-        save_trajectories(self.folder / file_name("trajectories.npz", protocol.name), paths)
+        path, reason = self.folder / file_name("evaluation.json", protocol.name), ""
+        if validates:
+            path, _, reason = keep(self.folder, evaluation, paths)
+        else:  # a training owns its folder
+            evaluation.save(path)
+            save_trajectories(self.folder / file_name("trajectories.npz", protocol.name), paths)
+        self.summaries[protocol.name] = summary(evaluation, path, reason)
+
+    def settings(self) -> dict[str, Any]:
+        """Collect the arguments, beside those that an evaluation names anyway, that its returns depend on."""
+        return {"seed": self.seed, "max_context": self.max_context, "context_episodes": self.context_episodes}
 
 
 class OnlineEvaluation(Evaluator, Callback):
@@ -264,6 +279,16 @@ class OnlineEvaluation(Evaluator, Callback):
         whole = self.evaluate_all(trainer, self.trials_while_training if training else self.trials)
         self.left_at = None if whole else trainer.global_step
         self.evaluated_at = trainer.global_step if whole else self.evaluated_at
+
+
+def summary(evaluation: Evaluation, path: Path, reason: str) -> str:
+    """Say in a line or two what an evaluation gave, where it is, and why it is not in the run's own place."""
+    means = [
+        f"{name} {split.returns[..., evaluation.uncounted :].mean():.1f}" for name, split in evaluation.splits.items()
+    ]
+    trials = "1 trial" if evaluation.trials == 1 else f"{evaluation.trials} trials"
+    line = f"{evaluation.method}, {evaluation.protocol}: return {', '.join(means)} ({trials} a task) in {path}"
+    return f"{line}\n  ({reason}, and stays)" if reason else line
 
 
 def method_of(trainer: L.Trainer) -> Algorithm:
