@@ -11,7 +11,7 @@ Multi-task batch RL with metric learning.
 
 commands:
   fit       train a method, evaluate it, and leave a run's folder
-  validate  evaluate a method, by default an untrained one
+  validate  evaluate the weights of a run
   report    compare the runs of an experiment (mbml report RUNS)
   envs      list the environments
 """

@@ -8,7 +8,8 @@ from mbml_lightning.data.offline import OfflineDataModule
 from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.errors import CheckpointError, ConfigurationError
 from mbml_lightning.files.checkpoints import PATHS, Checkpoint
-from mbml_lightning.files.run_folder import CONFIG, LAST, Held, difference, held, is_evaluated
+from mbml_lightning.files.configuration import CONFIG, difference
+from mbml_lightning.files.run_folder import LAST, Held, held, is_evaluated
 
 WAYS = "give --ckpt_path last to go on with it, another --run, or --overwrite to replace it"
 

@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
 
 from mbml_lightning.errors import ConfigurationError, ResultsError
 from mbml_lightning.files.checkpoints import Checkpoint
+from mbml_lightning.files.configuration import CONFIG, saved_configuration
 from mbml_lightning.files.writing import FREE, naming
 
-CONFIG, LAST, LOCK = "config.yaml", "last.ckpt", ".lock"
+LAST, LOCK = "last.ckpt", ".lock"
 RESULTS = ("evaluation*.json", "trajectories*.npz", "validations", "data", "replay.f32")
 FILES = (CONFIG, LAST, "metrics.jsonl", "posteriors.npz", "wandb_id", *RESULTS)
 """Names of what a run writes in its folder."""
-DECIDES = {"model", "data", "evaluation", "sensitivity"}  # sections whose arguments decide what a run leaves
-ELSEWHERE = {"store", "teachers", "checkpoint", "next_state_checkpoint", "collectors", "folder", "copies", "verify"}
-"""Arguments that say where something is, or how fast it is done."""
 
 
 @contextmanager
@@ -88,15 +85,6 @@ def held(run: Path) -> Held | None:
     return Held(0, saved_configuration(run), None) if found(run, RESULTS) else None
 
 
-def saved_configuration(run: Path) -> dict[str, Any] | None:
-    """Read the values of the configuration that a run has saved; None if it has not, or they cannot be read."""
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(run / CONFIG), resolve=True)
-    except Exception:  # a file that anyone may have edited
-        return None
-    return values if isinstance(values, dict) else None  # type: ignore[return-value]
-
-
 def is_evaluated(run: Path, weights: str | None) -> bool:
     """Tell whether a folder has an evaluation of these weights."""
     for path in run.glob("evaluation*.json"):
@@ -106,32 +94,3 @@ def is_evaluated(run: Path, weights: str | None) -> bool:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return False
-
-
-def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Name the first argument in which two configurations make different runs, with both values; None if there is none.
-
-    Where files are, and on what machine a run is made, make no difference.
-    """
-    old, new = (dict(_deciding(config)) for config in (before, now))
-    for name in [*new, *(old.keys() - new.keys())]:
-        if (was := old.get(name)) != (is_now := new.get(name)):
-            return f"{name} is {was} there and {is_now} here"
-    return None
-
-
-def _deciding(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Give the arguments that decide what a run leaves, by dotted name."""
-    yield "seed_everything", config.get("seed_everything")
-    yield "trainer.max_steps", config.get("trainer", {}).get("max_steps")
-    for section in sorted(DECIDES & config.keys()):
-        yield from _flat(config[section], section)
-
-
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            if key not in ELSEWHERE:
-                yield from _flat(inner, name if key == "init_args" else f"{name}.{key}")
-    else:
-        yield name, value

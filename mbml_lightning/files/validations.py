@@ -59,8 +59,8 @@ def keep(folder: Path, new: Evaluation, trajectories: Trajectories) -> Place:
         except ResultsError:
             earlier = {}
         new = joined(chosen.earlier, new)
-        trajectories = earlier | trajectories
-        trajectories = {name: x for name, x in trajectories.items() if len(x) == len(new.splits[name].tasks)}
+        taken = {name: x for name, x in trajectories.items() if len(x) == len(new.splits[name].tasks)}
+        trajectories = earlier | taken
     new.save(chosen.path)
     save_trajectories(pictures, trajectories)
     return chosen

@@ -135,7 +135,7 @@ def _heat(shown: Sequence[tuple[MethodRuns, Any]], tasks: Sequence[str]) -> Figu
     axes.imshow(shades, aspect="auto")
     for (task, column), score in np.ndenumerate(scores):
         ink = "black" if shades[task, column, :3] @ (0.2126, 0.7152, 0.0722) > 0.45 else "white"
-        axes.text(column, task, f"{score:.0f}", color=ink, size=6.5, ha="center", va="center")
+        axes.text(column, task, f"{score:z.0f}", color=ink, size=6.5, ha="center", va="center")
     axes.set_xticks(range(len(shown)), [method.label for method, _ in shown], rotation=60, ha="left", size=8)
     axes.tick_params(top=False, labeltop=True, labelbottom=False)
     axes.set_yticks(range(len(tasks)), tasks, size=8)

@@ -61,7 +61,7 @@ def _draw(axes: Axes, run: Run, task: int, episodes: Sequence[int], walls: Float
     for place, (episode, colour) in enumerate(zip(episodes, EPISODE_COLOURS, strict=False)):
         axes.plot(*path[episode].T, color=colour, lw=1.7, alpha=0.95, solid_joinstyle="round")
         score = split.returns[task, 0, episode]
-        text = f"{score:.0f}" if abs(score) >= 100 else f"{score:.1f}"
+        text = f"{score:z.0f}" if abs(score) >= 100 else f"{score:z.1f}"
         style: dict[str, Any] = {"ha": "center", "va": "top", "weight": "bold", "transform": axes.transAxes}
         axes.text((place + 0.5) / len(episodes), -0.02, text, color=colour, **style)
     axes.plot(*path[0, 0], "o", color=rcParams["text.color"], ms=5, zorder=4)

@@ -53,7 +53,7 @@ def _print(rows: Sequence[Row], problems: Sequence[str], output: Path) -> None:
     values = [abs(estimate.value) for row in rows for estimate in (row.test, row.train) if estimate]
     digits = 0 if max(len(row.method.label) for row in rows) > 8 and max(values, default=0) >= 100 else 1
     normalised = HEADER.index("Normalised")
-    scores = ", ".join(f"{row.method.label} {row.normalised.value:.0f}" for row in rows if row.normalised)
+    scores = ", ".join(f"{row.method.label} {row.normalised.value:z.0f}" for row in rows if row.normalised)
     below = f"\nunseen tasks, normalised (0 is random, 100 SAC): {scores}" if scores else ""
     caption = f"mean return \\[95% interval]{below}"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=caption)
@@ -77,12 +77,12 @@ def headline(experiment: Experiment) -> str:
         return "No method has been evaluated on unseen tasks yet."
     (label, best), *others = estimates.items()
     tasks = next(s.shape[1] for method in experiment.methods if (s := method.scores("test")) is not None)
-    ends = "" if isnan(best.low) else f" (95% interval {best.low:.1f} to {best.high:.1f})"
-    text = f"On {tasks} unseen tasks of {evaluation.distribution}, {label} returns {best.value:.1f}{ends}"
-    text += "".join(f", {other} {estimate.value:.1f}" for other, estimate in others[:FEW])
+    ends = "" if isnan(best.low) else f" (95% interval {best.low:z.1f} to {best.high:z.1f})"
+    text = f"On {tasks} unseen tasks of {evaluation.distribution}, {label} returns {best.value:z.1f}{ends}"
+    text += "".join(f", {other} {estimate.value:z.1f}" for other, estimate in others[:FEW])
     text += f"; {len(others) - FEW} more stand in the table" if len(others) > FEW else ""
     stacks = [method for method in experiment.methods if method.name in ("bcq", "sac")]
-    own = [f"{method.label} {e.value:.1f}" for method in stacks if (e := method.estimate("train"))]
+    own = [f"{method.label} {e.value:z.1f}" for method in stacks if (e := method.estimate("train"))]
     text += f"; each on its own train task, {' and '.join(own)}." if own else "."
     first, *rest = [method for method in experiment.methods if not method.is_reference] or experiment.methods
     found = [(other.label, more) for other in rest[: FEW - 1] if (more := difference(first, other))]

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from mbml_lightning.errors import ResultsError
+from mbml_lightning.files.configuration import difference
 from mbml_lightning.files.evaluation import Evaluation, load_trajectories
 from mbml_lightning.files.log import Curve, Metrics
 from mbml_lightning.files.posteriors import Means, load_posteriors
@@ -155,6 +156,7 @@ def read_experiment(paths: Sequence[Path]) -> Experiment:
     runs.sort(key=lambda run: (place(run.method), len(run.folder.name), run.folder.name))
     _refuse_mixture(runs)
     runs = _comparable(runs, problems)
+    problems += _remarks(runs)
     names = dict.fromkeys(run.method for run in runs)
     return Experiment([MethodRuns(name, [run for run in runs if run.method == name]) for name in names], problems)
 
@@ -227,6 +229,33 @@ def _comparable(runs: Sequence[Run], problems: list[str]) -> list[Run]:
         usable = {name: evaluation for name, evaluation in run.evaluations.items() if not faults[name]}
         kept.append(replace(run, evaluations=usable, trajectories=run.trajectories if PAPER in usable else {}))
     return kept
+
+
+def _remarks(runs: Sequence[Run]) -> list[str]:
+    """Name runs that are compared although they are unfinished, or unlike the other seeds of their method."""
+    found = []
+    for method in dict.fromkeys(run.method for run in runs):
+        evaluated = [(run, run.evaluation) for run in runs if run.method == method and run.evaluation]
+        first_run, first = evaluated[0] if evaluated else (None, None)
+        for run, evaluation in evaluated:
+            asked = evaluation.made_of.get("config") or {}
+            steps, trials = (asked.get(s, {}).get(k) for s, k in (("trainer", "max_steps"), ("evaluation", "trials")))
+            if isinstance(steps, int) and evaluation.step < steps and card(method).name != "random":
+                found.append(f"{run.folder}: evaluated after {evaluation.step} of {steps} updates")
+            elif isinstance(trials, int) and evaluation.trials < trials:
+                found.append(f"{run.folder}: evaluated in {evaluation.trials} of {trials} trials a task")
+            if first_run and first and run is not first_run and (odd := _unlike(first, evaluation)):
+                found.append(f"{run.folder}: {odd}; {first_run.folder.name} and this are averaged all the same")
+    return found
+
+
+def _unlike(first: Evaluation, other: Evaluation) -> str | None:
+    """Say in what two seeds of a method differ but for the seed."""
+    if first.trials != other.trials:
+        return f"has {other.trials} trials a task, {first.trials} in seed-{first.seed}"
+    before, now = first.made_of.get("config"), other.made_of.get("config")
+    odd = difference(before, now, seeds=False) if before and now else None
+    return None if odd is None else f"has another configuration ({odd})"
 
 
 def _difference(run: Run, name: str, firsts: dict[str, Evaluation]) -> str | None:

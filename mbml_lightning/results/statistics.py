@@ -25,7 +25,7 @@ def interval_text(estimate: Estimate | None, digits: int = 1) -> str:
     """Write an estimate as ``168.9 [150.2, 185.0]``, and a dash for what was not measured."""
     if estimate is None:
         return "-"
-    value, low, high = (f"{number:.{digits}f}" for number in estimate)
+    value, low, high = (f"{number:z.{digits}f}" for number in estimate)
     return value if isnan(estimate.low) else f"{value} [{low}, {high}]"
 
 

@@ -29,6 +29,7 @@ from mbml_lightning.files.validations import keep
 from mbml_lightning.nets.mlp import MLP
 from mbml_lightning.seeds import EpisodeSeeds
 from mbml_lightning.training.algorithm import Algorithm
+from mbml_lightning.training.logger import JSONLLogger
 from mbml_lightning.training.per_task import PerTask
 from mbml_lightning.training.stopping import STOP
 
@@ -166,6 +167,8 @@ class Evaluator:
         for split, score in scores.items() if protocol == PAPER else ():
             values |= {f"val/return_{split}_task_{i}": value for i, value in enumerate(score["tasks"].tolist())}
         for logger in trainer.loggers if trainer.is_global_zero else ():
+            if trainer.state.fn == "validate" and isinstance(logger, JSONLLogger):
+                continue  # the log is the training's: these may be other weights, or fewer trials
             logger.log_metrics(values, step=method.trained_updates)
             logger.save()
 

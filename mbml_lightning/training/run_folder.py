@@ -6,7 +6,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from mbml_lightning.files.run_folder import CONFIG, clear
+from mbml_lightning.files.configuration import CONFIG
+from mbml_lightning.files.run_folder import clear
 from mbml_lightning.files.writing import write_text
 
 

@@ -14,8 +14,9 @@ from commands import ROOT, command
 
 from mbml_lightning.cli.main import main
 from mbml_lightning.files.checkpoints import Checkpoint
+from mbml_lightning.files.configuration import difference
 from mbml_lightning.files.evaluation import Evaluation
-from mbml_lightning.files.run_folder import FILES, clear, difference, found, held, locked
+from mbml_lightning.files.run_folder import FILES, clear, found, held, locked
 
 SAME = ["--evaluation.trials=2"]  # as the experiment has them
 FEW = ["--evaluation.trials=1", "--scale.trials_while_training=1"]
@@ -249,3 +250,42 @@ def test_the_first_argument_that_makes_another_run_is_named(change, named):
     if "model" in change:
         change = {"model": {"class_path": "A"} | change["model"]}
     assert difference(before, before | change) == named
+
+
+def test_a_short_look_at_a_finished_run_keeps_its_scores(capsys, copied, mbml):
+    before = content(mbml)
+    words = ["validate", "-c", f"{mbml}/config.yaml", f"--ckpt_path={mbml}/last.ckpt"]
+    main([*words, "--evaluation.splits=[train]", "--evaluation.trials=1"])
+    told = capsys.readouterr().out
+    assert "(1 trial a task)" in told and "has trials 2, this one 1, and stays" in told
+    after = content(mbml)
+    assert {name: after[name] for name in before} == before
+    assert {Path(name).parts[0] for name in after.keys() - before.keys()} == {"validations"}
+
+
+def test_other_splits_and_protocols_are_added(capsys, copied, mbml):
+    before = Evaluation.load(mbml / "evaluation.json")
+    words = ["validate", "-c", f"{mbml}/config.yaml", f"--ckpt_path={mbml}/last.ckpt"]
+    main([*words, "--evaluation.splits=[ood]"])
+    main([*words, "--evaluation.protocols=[random-first]"])
+    after = Evaluation.load(mbml / "evaluation.json")
+    assert list(after.splits) == [*before.splits, "ood"]
+    for name, split in before.splits.items():
+        assert (after.splits[name].returns == split.returns).all()
+    assert Evaluation.load(mbml / "evaluation-random-first.json").protocol == "random-first"
+    assert f"in {mbml}/evaluation-random-first.json" in capsys.readouterr().out
+
+
+def test_other_weights_take_nothings_place(copied, mbml):
+    before = content(mbml)
+    other = ["-c", f"{mbml}/config.yaml", f"--run={mbml}", f"--ckpt_path={copied}/neither/seed-0/last.ckpt"]
+    main(["validate", *other, f"--experiment={copied}"])
+    after = content(mbml)
+    assert {name: after[name] for name in before} == before
+    assert len(list((mbml / "validations").glob("*.json"))) == 1
+
+
+def test_a_training_ends_with_its_score_and_the_file(capsys, copied):
+    main(command("bcq", copied, "--overwrite", *FEW))
+    told = capsys.readouterr().out
+    assert "BCQ, prior-online: return train " in told and f"in {copied}/bcq/seed-0/evaluation.json" in told

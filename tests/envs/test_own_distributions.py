@@ -14,8 +14,8 @@ from mbml_lightning import envs
 from mbml_lightning.cli.main import main
 from mbml_lightning.envs import registry
 from mbml_lightning.errors import ConfigurationError
+from mbml_lightning.files.configuration import saved_configuration
 from mbml_lightning.files.evaluation import Evaluation
-from mbml_lightning.files.run_folder import saved_configuration
 
 MODULE = '''
 """A point on a line, written against what the package exports."""
