@@ -1,6 +1,6 @@
 """The evaluation callback: its chunks, their merging, and the same scores on one rank and on two."""
 
-import json
+import csv
 import os
 import subprocess
 import sys
@@ -69,6 +69,9 @@ def test_what_cannot_be_evaluated_is_refused_at_once(changes):
         OnlineEvaluation("nowhere", **changes)
 
 
+CSV = ["--trainer.logger+=lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir=${run}"]
+
+
 def validate(method, experiment, run, *more):
     """`mbml validate` of a method of the experiment, with two trials."""
     trained = experiment / method / "seed-0"
@@ -77,17 +80,24 @@ def validate(method, experiment, run, *more):
     main(["validate", *words[1:]])
 
 
+def logged_scores(run):
+    """All that a validation sends to a logger of the user's; the log of the run is its training's."""
+    assert not (run / "metrics.jsonl").exists()
+    (table,) = run.rglob("metrics.csv")
+    with table.open() as file:
+        return {name: float(value) for line in csv.DictReader(file) for name, value in line.items() if value}
+
+
 def test_every_protocol_leaves_its_files_and_scores(experiment, tmp_path):
     sac = torch.load(experiment / "sac/seed-0/last.ckpt", weights_only=True)
     Checkpoint.seal(sac, sac["mbml"] | {"split": "test"})
     torch.save(sac, tmp_path / "test.ckpt")
     collectors = f"--evaluation.collectors.test={tmp_path}/test.ckpt"
-    validate("mbml", experiment, tmp_path, f"--evaluation.protocols=[{','.join(NAMES)}]", collectors)
+    validate("mbml", experiment, tmp_path, f"--evaluation.protocols=[{','.join(NAMES)}]", collectors, *CSV)
     names = [file_name("evaluation.json", name) for name in NAMES]
     evaluations = [Evaluation.load(tmp_path / name) for name in names]
     assert [evaluation.protocol for evaluation in evaluations] == NAMES
-    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    scores = {name: value for line in logged for name, value in line.items()}
+    scores = logged_scores(tmp_path)
     for split in ("train", "test"):
         returns = [evaluation.splits[split].returns for evaluation in evaluations]
         assert len({array.tobytes() for array in returns}) == 4, "no two protocols are the same"
@@ -114,12 +124,11 @@ def test_a_protocol_of_a_user_s_module_has_its_own_files_and_scores(experiment, 
         "from mbml_lightning.evaluation.contexts import RandomFirst\nclass Mine(RandomFirst):\n    name = 'mine'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    validate("mbml", experiment, tmp_path, "--evaluation.protocols=[my_protocols.Mine,random-first]")
+    validate("mbml", experiment, tmp_path, "--evaluation.protocols=[my_protocols.Mine,random-first]", *CSV)
     mine, ours = (Evaluation.load(tmp_path / f"evaluation-{name}.json") for name in ("mine", "random-first"))
     assert mine.protocol == "mine"
     np.testing.assert_array_equal(mine.splits["test"].returns, ours.splits["test"].returns)
-    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert any(line.get("val/return_test_mine") == mine.splits["test"].returns[..., 2:].mean() for line in logged)
+    assert logged_scores(tmp_path)["val/return_test_mine"] == mine.splits["test"].returns[..., 2:].mean()
 
 
 def test_methods_that_infer_no_task_are_evaluated_as_ever(experiment, tmp_path):
