@@ -44,6 +44,7 @@ def load(
     arguments = {key: value for key, value in hyper_parameters if not key.startswith("_")}
     family = recorded_distribution(checkpoint.record["distribution"])  # not by the path of a class
     trained = made(**arguments | {"distribution": family.name})
+    trained.take_tasks(family.recorded_tasks(checkpoint.record, trained.split, trained.num_tasks))
     if trained.encoder is None:
         raise CheckpointError(f"{checkpoint.path}: {name} infers no task: load a run of a method that does")
     weights = checkpoint.state_dict.items()  # hooks only train; what they own is not needed to act

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -42,6 +43,7 @@ class EpisodeSeeds:
         tasks: Numbers of the K tasks in that set.
         trials: Numbers of the B trials.
         device: Where random numbers are put, the CPU if None; they are always drawn on the CPU.
+        parameters: The K tasks themselves, if they are not the official ones of these numbers.
     """
 
     seed: int
@@ -49,6 +51,7 @@ class EpisodeSeeds:
     tasks: Sequence[int]
     trials: Sequence[int]
     device: torch.device | None = None
+    parameters: np.ndarray | None = None
 
     def resets(self, purpose: str, episode: int) -> list[int]:
         """Seeds for ``env.reset`` of K * B environment copies, the trials of a task side by side."""

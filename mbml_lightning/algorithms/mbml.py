@@ -128,7 +128,9 @@ def load_teachers(checkpoint: Checkpoint, distribution: str, rows: Rows) -> Teac
     bcq = BCQ(**{name: value for name, value in hyper_parameters if not name.startswith("_")})  # Lightning's own
     if bcq.num_tasks != (asked := len(rows.packed)):
         found = f"{checkpoint.path}: teaches {bcq.num_tasks} tasks"
-        raise CheckpointError(f"{found}, {asked} are asked: set model.num_tasks")
+        raise CheckpointError(
+            f"{found}, {asked} are learned: set model.num_tasks to {bcq.num_tasks}, or train them too"
+        )
     bcq.load_state_dict(checkpoint.state_dict)
     nets = bcq.networks.requires_grad_(False).to(rows.packed.device)
     return Teachers(partial(nets.q, member=0), nets.generator, nets.perturbation)

@@ -28,7 +28,7 @@ class SAC(PerTask):
 
     Args:
         distribution: Name of the task distribution.
-        num_tasks: K, if fewer than all official tasks of the split.
+        num_tasks: K, if not as many as official tasks of the split.
         actor_hidden: Hidden layers of the actor.
         critic_hidden: Hidden layers of the two critics; 7 x 1024 in the official code.
         lr: Learning rate of Adam for actor, critics and temperature.

@@ -23,7 +23,7 @@ class TransitionEnsemble(PerTask):
 
     Args:
         distribution: Name of the task distribution.
-        num_tasks: K, if fewer than all official training tasks.
+        num_tasks: K, if not as many as official training tasks.
         target: What is predicted; next states where tasks differ in their physics, as themselves and not as changes.
         members: E; 1 for the "no ensemble" ablation.
         hidden: Hidden layers of a member.

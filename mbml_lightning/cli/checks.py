@@ -7,6 +7,7 @@ from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from mbml_lightning import envs
+from mbml_lightning.cli.tasks import stored_tasks
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import ConfigurationError
 
@@ -118,8 +119,10 @@ def check_tasks(name: str, distribution: TaskDistribution, model: Values, data: 
     """Refuse a method and data of other tasks than the task file's, of each other's, or of tasks that there are not."""
     split, given = model.get("split", "train"), model.get("num_tasks")
     check_split("model.split", split, distribution)
-    if given is not None and given > (count := len(distribution.splits[split])):
-        refuse("model.num_tasks", given, f"at most {count}, the {split} tasks of {name}")
+    held, official = stored_tasks(data), len(distribution.splits[split])
+    if given is not None and given > (held or official):
+        there = f"{held}, as in data.store" if held else f"{official}, the {split} tasks of {name}"
+        refuse("model.num_tasks", given, f"at most {there}")
     for argument, expected in {"distribution": name, "split": split, "num_tasks": given}.items():
         for section, values in {"model": model, "data": data}.items():
             if (value := values.get(argument, expected)) != expected:

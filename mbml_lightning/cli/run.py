@@ -26,6 +26,7 @@ from mbml_lightning.cli.interpolation import names, plain, print_if_asked, read,
 from mbml_lightning.cli.messages import in_one_line
 from mbml_lightning.cli.ownership import decide, home
 from mbml_lightning.cli.parser import Parser
+from mbml_lightning.cli.tasks import with_number_of_tasks
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.run_folder import LAST, locked
@@ -83,6 +84,7 @@ class CLI(LightningCLI):
             print_if_asked(words, self.written)
             folder = self.folder(command, words)
             values = resolved(self.written | ({} if folder is None else {"run": folder}))
+            values = with_number_of_tasks(command, values)
             self.config = Namespace(subcommand=command)  # type: ignore[no-untyped-call]
             self.config[command] = self._parser(command).parse_object(values)
         config = self.config[command]

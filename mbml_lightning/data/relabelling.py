@@ -183,7 +183,7 @@ class OracleRelabeller(Relabeller):
             RelabellingError: The data do not tell them.
         """
         distribution = envs.distribution(name)
-        tasks = distribution.tasks("train")[: len(rows.packed)]
+        tasks = (distribution.tasks("train") if rows.tasks is None else rows.tasks)[: len(rows.packed)]
         self._table = torch.empty(len(tasks), len(tasks), rows.count, device=rows.packed.device)
         for j, packed in enumerate(rows.packed[:, : rows.count].cpu()):
             t = rows.unpack(packed)

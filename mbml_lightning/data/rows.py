@@ -1,6 +1,6 @@
 """Transitions of K tasks as one packed tensor, so that drawing a batch is one gather on the device that trains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ class Rows:
         count: How many rows of each task are filled.
         outcome_dim: Last columns that hold what the simulation measured, where s' does not tell it; else 0.
         digest: SHA-256 of the store that they are from.
+        tasks: The tasks of the run, ``(K, *task_shape)``; None for the official ones.
 
     Example:
         >>> import torch
@@ -41,6 +42,7 @@ class Rows:
     count: int
     outcome_dim: int = 0
     digest: str | None = None
+    tasks: np.ndarray | None = None
 
     @classmethod
     def empty(cls, tasks: int, capacity: int, observation_dim: int, action_dim: int, outcome_dim: int = 0) -> "Rows":
@@ -75,7 +77,7 @@ class Rows:
     def select(self, index: Int[Tensor, "K C"]) -> "Rows":
         """Pick some rows of every task, in the order of ``index``."""
         packed = self.packed.gather(1, index.unsqueeze(-1).expand(-1, -1, self.packed.shape[-1]))
-        return Rows(packed, self.observation_dim, self.action_dim, index.shape[1], self.outcome_dim, self.digest)
+        return replace(self, packed=packed, count=index.shape[1])
 
     def draw(
         self, generator: torch.Generator, batch_size: int, context_size: int = 0, share: Share | None = None

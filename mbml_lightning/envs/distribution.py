@@ -3,7 +3,7 @@
 import functools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
 from typing import Any, ClassVar
@@ -159,6 +159,11 @@ class TaskDistribution(ABC):
         if split not in splits:
             raise ConfigurationError(f"{self.name} has no task set {split!r}: choose one of {', '.join(splits)}")
         return splits[split]
+
+    def recorded_tasks(self, record: Mapping[str, Any], split: str, count: int) -> Float64[np.ndarray, "..."]:
+        """Return the ``tasks`` of a file's record; a record of before them is of the first official ones."""
+        found = record.get("tasks")
+        return self.tasks(split)[:count] if found is None else self.validate_tasks(found)
 
     def validate_tasks(self, tasks: np.ndarray | Sequence[Any]) -> Float64[np.ndarray, "..."]:
         """Check tasks and return them as a new array ``(n, *task_shape)``.

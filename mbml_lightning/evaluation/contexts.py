@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -186,22 +187,26 @@ class MemberPolicy:
         return a.view(*observations.shape[:2], -1)
 
 
-def read_collectors(path: str | None, split: str, distribution: str, tasks: int) -> Checkpoint:
-    """Read the checkpoint of the SAC that was trained on the tasks of ``split``.
+def read_collectors(
+    path: str | None, split: str, distribution: TaskDistribution, tasks: np.ndarray, count: int
+) -> Checkpoint:
+    """Read the checkpoint of the SAC that was trained on ``count`` tasks of ``split``, these first.
 
     Raises:
-        CheckpointError: If there are none, or they are of another method, distribution or split, or of fewer tasks.
+        CheckpointError: If there are none, or they are of another method, distribution or split, or of other tasks.
     """
     overlay = "" if split == "train" else f" -c conf/split/{split}.yaml"
     remedy = f"run `mbml fit -c conf/sac.yaml{overlay}` first, or set evaluation.collectors.{split}"
     if path is None or not Path(path).is_file():
         raise CheckpointError(f"{path}: no checkpoint of SAC on the {split} tasks, which collects contexts: {remedy}")
     checkpoint = Checkpoint.read(path)
-    checkpoint.check(method="SAC", distribution=distribution)
+    checkpoint.check(method="SAC", distribution=distribution.name)
     trained_on, stack = checkpoint.record["split"], actors(checkpoint)
-    if trained_on != split or stack.members[0] < tasks:
+    if trained_on != split or stack.members[0] < count:
         found = f"{stack.members[0]} {trained_on} tasks"
-        raise CheckpointError(f"{path}: SAC's actors of {found}, {tasks} {split} tasks are needed: {remedy}")
+        raise CheckpointError(f"{path}: SAC's actors of {found}, {count} {split} tasks are needed: {remedy}")
+    if not np.array_equal(distribution.recorded_tasks(checkpoint.record, split, count)[: len(tasks)], tasks):
+        raise CheckpointError(f"{path}: SAC's actors are not of the {split} tasks that are evaluated: {remedy}")
     return checkpoint
 
 

@@ -63,7 +63,9 @@ def collect(
 
 def make_copies(distribution: TaskDistribution, seeds: EpisodeSeeds) -> TaskVectorEnv:
     """Make an environment copy for each task and trial, the trials of a task side by side."""
-    tasks = distribution.tasks(seeds.split)[list(seeds.tasks)]
+    tasks = seeds.parameters
+    if tasks is None:
+        tasks = distribution.tasks(seeds.split)[list(seeds.tasks)]
     return make_vec_env(distribution.name, np.repeat(tasks, len(seeds.trials), 0))
 
 

@@ -38,6 +38,7 @@ META = "meta.json"
 SHARED = {"schema": int, "env_id": str, "distribution": str, "split": str, "task_count": int, "collector": dict}
 OWN = {"task_index": int, "task": list, "task_collector": dict, "count": int, "fields": dict, "sha256": str}
 HASHED = ("env_id", "distribution", "split", "task", "fields")  # enter the store's digest, which no collector changes
+ROUNDING = 1e-5  # of float32 actions at the bounds
 ROWS = 1 << 14  # rows checked at once, so that a store larger than the memory can be read
 REWRITE = "correct it and write the store anew"
 RESTORE = "copy the whole store again from its source, or collect it anew"
@@ -110,6 +111,24 @@ def check_values(folder: Path, fields: Mapping[str, np.ndarray]) -> None:
             if not good.all():
                 row = start + int(np.argwhere(~good)[0, 0])
                 raise StoreError(f"{folder / name}.npy: {name} is no finite number in row {row}; {REWRITE}")
+
+
+def check_actions(store: Store) -> None:
+    """Refuse actions outside [-1, 1], which no environment of this package takes.
+
+    Raises:
+        StoreError: There is one; names its file and row.
+    """
+    for record in store.tasks:
+        actions = record.fields["actions"]
+        for start in range(0, len(actions), ROWS):
+            outside = np.abs(np.asarray(actions[start : start + ROWS])).max(-1) > 1 + ROUNDING
+            if outside.any():
+                row = start + int(outside.argmax())
+                value = float(np.abs(actions[row]).max())
+                path = task_folder(store.root, record.task_index) / "actions.npy"
+                remedy = "scale them to that and write the store anew"
+                raise StoreError(f"{path}: actions in row {row} reach {value:.4g}, but must lie in [-1, 1]: {remedy}")
 
 
 def read_store(

@@ -33,10 +33,10 @@ class Algorithm(Checkpointed, ABC):
 
     Args:
         distribution: Name of the task distribution.
-        num_tasks: K, if fewer than all official tasks of the split.
+        num_tasks: K, if not as many as official tasks of the split.
         updates_per_block: Gradient updates of a block.
         seed: Seed of the updates' randomness.
-        split: Which official tasks are the K tasks.
+        split: Which task set the K tasks are.
     """
 
     batch_size: int
@@ -126,6 +126,7 @@ class Algorithm(Checkpointed, ABC):
         """Take this rank's share when a training begins; Lightning calls this before it loads weights or data."""
         self.check_strategy(self.trainer)
         if stage == "fit":
+            self.take_tasks(self.trainer.datamodule.tasks)  # type: ignore[attr-defined]
             self.take_share()
 
     @staticmethod

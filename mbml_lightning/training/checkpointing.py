@@ -6,13 +6,14 @@ from textwrap import shorten
 from typing import Any, cast
 
 import lightning as L
+import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.optim import Optimizer
 
 from mbml_lightning import envs, ranks
 from mbml_lightning.arguments import PositiveInt
-from mbml_lightning.errors import CheckpointError
+from mbml_lightning.errors import CheckpointError, ConfigurationError
 from mbml_lightning.files.checkpoints import Checkpoint, hash_tensors
 from mbml_lightning.files.provenance import made_by
 from mbml_lightning.training import sharding
@@ -26,15 +27,15 @@ class Checkpointed(L.LightningModule):
 
     Args:
         distribution: Name of the task distribution.
-        num_tasks: K, if fewer than all official tasks of the split.
-        split: Which official tasks are the K tasks.
+        num_tasks: K, if not as many as official tasks of the split.
+        split: Which task set the K tasks are: the official ones, until data or a checkpoint say which they are.
     """
 
     def __init__(self, distribution: str, num_tasks: PositiveInt | None, split: str) -> None:
         super().__init__()
         self.distribution = envs.distribution(distribution)
         self.split, self.tasks = split, self.distribution.tasks(split)[:num_tasks]
-        self.num_tasks = len(self.tasks)
+        self.num_tasks = num_tasks or len(self.tasks)
         self.share = ranks.Share(self.num_tasks, range(self.num_tasks))  # this rank's part of every batch
         self.parents: dict[str, str] = {}  # by name, SHA-256 of the weights that this method learns from
         self.config: dict[str, Any] | None = None  # the whole one of the command, where one made this
@@ -46,10 +47,21 @@ class Checkpointed(L.LightningModule):
         """Entries of the record that decide where weights can be used; a checkpoint that differs is refused."""
         return {"method": type(self).__name__, "distribution": self.distribution.name}
 
+    def take_tasks(self, tasks: np.ndarray) -> None:
+        """Take the tasks that data or a checkpoint hold, in their order.
+
+        Raises:
+            ConfigurationError: There are more or fewer than the method's networks are for.
+        """
+        if len(tasks) != self.num_tasks:
+            raise ConfigurationError(f"model.num_tasks is {self.num_tasks}, but {len(tasks)} tasks are given: set that")
+        self.tasks = tasks
+
     def provenance(self) -> dict[str, Any]:
         """Record what the weights are, and what they were made from and by."""
         data = getattr(self.trainer, "datamodule", None)
         made = {"data": getattr(data, "digest", None), "parents": self.parents, "config": self.config}
+        made["tasks"] = self.tasks.tolist()
         return self.identity() | made | {"changes": list(self.changes), "made_by": made_by()}
 
     def learned_from(self, name: str, checkpoint: Checkpoint) -> None:
@@ -106,8 +118,9 @@ class Checkpointed(L.LightningModule):
             checkpoint |= sharding.cut(checkpoint, *self.axes(), self.share.tasks)
 
     def check_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Refuse weights of another method or for other tasks."""
+        """Refuse weights of another method or for other tasks, and take their tasks."""
         checkpoint.check(**self.identity())
+        self.take_tasks(self.distribution.recorded_tasks(checkpoint.record, self.split, self.num_tasks))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights; refuse those of other networks than the configuration describes."""

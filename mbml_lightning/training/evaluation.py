@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
@@ -98,8 +99,9 @@ class Evaluator:
         Raises:
             CheckpointError: A checkpoint is missing or does not fit.
         """
-        for split, tasks in needed_actors(self.protocols_of(method), self.tasks(method)).items():
-            found = read_collectors(self.paths.get(split), split, method.distribution.name, tasks)
+        for split, count in needed_actors(self.protocols_of(method), self.tasks(method)).items():
+            tasks = self.task_set(method, split)[:count]
+            found = read_collectors(self.paths.get(split), split, method.distribution, tasks, count)
             self.actors[split], self.made_of[f"collectors.{split}"] = actors(found), found.digest
 
     def protocols_of(self, method: Algorithm) -> list[ContextProtocol]:
@@ -124,8 +126,11 @@ class Evaluator:
         """Count the tasks that are acted on, by split."""
         if isinstance(method, PerTask):
             return {method.split: method.num_tasks} if self.splits else {}
-        unseen = {split: len(method.distribution.tasks(split)[: self.unseen_tasks]) for split in self.splits}
-        return {split: method.num_tasks if split == "train" else count for split, count in unseen.items()}
+        return {split: len(self.task_set(method, split)) for split in self.splits}
+
+    def task_set(self, method: Algorithm, split: str) -> np.ndarray:
+        """Return the tasks of a split: those that the method learns, or official ones that it has not seen."""
+        return method.tasks if split == method.split else method.distribution.tasks(split)[: self.unseen_tasks]
 
     def chunks(self, method: Algorithm, trials: int) -> list[Chunk]:
         """List all (task, trial) pairs that this rank acts."""
@@ -143,7 +148,8 @@ class Evaluator:
 
     def act_chunk(self, protocol: ContextProtocol, method: Algorithm, chunk: Chunk) -> Adaptation:
         """Act the trials of a chunk under a protocol."""
-        seeds = EpisodeSeeds(self.seed, *chunk, device=method.device)
+        parameters = self.task_set(method, chunk.split)[list(chunk.tasks)]
+        seeds = EpisodeSeeds(self.seed, *chunk, device=method.device, parameters=parameters)
         start = protocol.begin(method.distribution, seeds, self.actors, self.context_episodes)
         return adapt(
             method.policy(), method.encoder, method.distribution, seeds, self.episodes, self.max_context, start
@@ -203,7 +209,7 @@ class Evaluator:
             episodes=self.episodes,
             uncounted=self.uncounted,
             trials=next(iter(returns.values())).shape[1],
-            splits={name: Split(distribution.tasks(name)[: len(x)].tolist(), x) for name, x in returns.items()},
+            splits={name: Split(self.task_set(method, name)[: len(x)].tolist(), x) for name, x in returns.items()},
             made_by=made_by() | {"wall_clock": {"evaluation": round(seconds, 3)}},
             made_of={"weights": weights, "settings": self.settings()}
             | self.made_of

@@ -9,6 +9,7 @@ import pytest
 import torch
 from references import infer, separate
 
+from mbml_lightning import envs
 from mbml_lightning.envs import distribution
 from mbml_lightning.errors import CheckpointError, ConfigurationError
 from mbml_lightning.evaluation import contexts
@@ -267,7 +268,8 @@ def checkpoint(path, stack, **changes):
 def test_collectors_are_the_actors_of_a_checkpoint(tmp_path, learners):
     paths = [checkpoint(tmp_path / "a.ckpt", learners), checkpoint(tmp_path / "b.ckpt", learners, split="test")]
     for path, split in zip(paths, ("train", "test"), strict=True):
-        read = read_collectors(path, split, "PointGoal", 5)
+        distribution = envs.distribution("PointGoal")
+        read = read_collectors(path, split, distribution, distribution.tasks(split), 5)
         s = torch.randn(5, 3, 2)
         torch.testing.assert_close(actors(read)(s), learners(s))
 
@@ -285,4 +287,5 @@ def test_collectors_are_the_actors_of_a_checkpoint(tmp_path, learners):
 def test_collectors_that_do_not_fit_are_refused(tmp_path, learners, changes, tasks, message):
     path = checkpoint(tmp_path / "sac.ckpt", learners, **changes)
     with pytest.raises(CheckpointError, match=rf"sac\.ckpt: .*{message}"):
-        read_collectors(path, "test", "PointGoal", tasks)
+        distribution = envs.distribution("PointGoal")
+        read_collectors(path, "test", distribution, distribution.tasks("test")[:tasks], tasks)

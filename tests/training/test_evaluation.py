@@ -11,6 +11,7 @@ import pytest
 import torch
 from commands import ROOT, command
 
+from mbml_lightning import envs
 from mbml_lightning.algorithms import BCQ, MBML
 from mbml_lightning.cli.main import main
 from mbml_lightning.errors import ConfigurationError
@@ -90,7 +91,8 @@ def logged_scores(run):
 
 def test_every_protocol_leaves_its_files_and_scores(experiment, tmp_path):
     sac = torch.load(experiment / "sac/seed-0/last.ckpt", weights_only=True)
-    Checkpoint.seal(sac, sac["mbml"] | {"split": "test"})
+    tasks = [*envs.distribution("PointGoal").tasks("test").tolist(), [0.0, 1.0]]
+    Checkpoint.seal(sac, sac["mbml"] | {"split": "test", "tasks": tasks})
     torch.save(sac, tmp_path / "test.ckpt")
     collectors = f"--evaluation.collectors.test={tmp_path}/test.ckpt"
     validate("mbml", experiment, tmp_path, f"--evaluation.protocols=[{','.join(NAMES)}]", collectors, *CSV)
