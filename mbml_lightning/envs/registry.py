@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib.metadata import EntryPoint, entry_points
@@ -46,7 +47,7 @@ def register(kind: Kind) -> Kind:
             DISTRIBUTIONS[family] = kind()
         except TypeError as error:
             raise ConfigurationError(f"{path} cannot be made with default options: {error}") from None
-    _register_id(family)
+    _register_id(family, kind.horizon)
     return kind
 
 
@@ -54,11 +55,14 @@ def _path(kind: Any) -> str:
     return f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else repr(kind)
 
 
-def _register_id(family: str) -> None:
+def _register_id(family: str, horizon: int | None = None) -> None:
     """Let ``gymnasium.make`` and ``make_vec`` make environments of a family, which may be imported later."""
-    if (env_id := f"mbml/{family}-v0") not in gym.registry:
-        gym.register(  # without max_episode_steps: the environments truncate at the horizon themselves
+    if (env_id := f"mbml/{family}-v0") in gym.registry:
+        gym.registry[env_id].max_episode_steps = horizon or gym.registry[env_id].max_episode_steps
+    else:
+        gym.register(
             env_id,
+            max_episode_steps=horizon,
             entry_point="mbml_lightning.envs.task_env:TaskEnv",
             vector_entry_point="mbml_lightning.envs.registry:make_vec_env",
             kwargs={"name": family},
@@ -198,6 +202,7 @@ def make_vec_env(
     num_threads: int | None = None,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     render_mode: str | None = None,
+    max_episode_steps: int | None = None,
     **options: Any,
 ) -> TaskVectorEnv:
     """Make the vector environment of a distribution; ``gymnasium.make_vec(env_id, tasks=...)`` calls it.
@@ -210,6 +215,7 @@ def make_vec_env(
         num_threads: See :class:`TaskVectorEnv`, as for the others.
         autoreset_mode: See there.
         render_mode: None or "rgb_array".
+        max_episode_steps: Steps after which an episode is truncated, by default the horizon; -1 for never.
         options: Options of the distribution.
 
     Raises:
@@ -230,4 +236,5 @@ def make_vec_env(
         if num_envs < 1 or num_envs % len(array):
             raise ConfigurationError(f"num_envs is {num_envs}, expected a multiple of the {len(array)} tasks")
         array = np.repeat(array, num_envs // len(array), axis=0)
-    return TaskVectorEnv(family, array, num_threads, autoreset_mode, render_mode)
+    horizon = math.inf if max_episode_steps == -1 else max_episode_steps
+    return TaskVectorEnv(family, array, num_threads, autoreset_mode, render_mode, horizon)

@@ -1,5 +1,6 @@
 """The single environment: a vector environment of one copy."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from mbml_lightning.envs.vector_env import TaskVectorEnv
 class TaskEnv(gym.Env[np.ndarray, np.ndarray]):
     """The environment of one task; ``gymnasium.make(env_id, task=...)`` makes it.
 
-    The horizon's truncation is its own: no TimeLimit wrapper is needed. Gymnasium shows "human" pictures through its
+    It truncates at the horizon, unless Gymnasium's TimeLimit wrapper does so, which `gymnasium.make` puts around it and
+    which takes ``max_episode_steps`` from there. Gymnasium shows "human" pictures through its
     HumanRendering wrapper, which needs pygame.
 
     Args:
@@ -43,6 +45,8 @@ class TaskEnv(gym.Env[np.ndarray, np.ndarray]):
         render_mode: str | None = None,
         **options: Any,
     ) -> None:
+        registered = gym.registry.get(f"mbml/{name.partition('+')[0]}-v0")
+        self._is_wrapped_by_make = registered is not None and registered.max_episode_steps is not None
         self.distribution = distribution(name, **options)
         tasks = self.distribution.tasks("train")[:1] if task is None else [task]
         self.copies = TaskVectorEnv(self.distribution, tasks, 1, AutoresetMode.DISABLED, render_mode)
@@ -58,6 +62,8 @@ class TaskEnv(gym.Env[np.ndarray, np.ndarray]):
         """Start a new episode; there are no options."""
         super().reset(seed=seed)
         self.copies.generators[0] = self.np_random
+        wrapped = self.spec is not None and self._is_wrapped_by_make  # `gymnasium.make` sets the spec
+        self.copies.horizon = math.inf if wrapped else self.distribution.horizon
         observations, _ = self.copies.reset()
         return observations[0], {}
 

@@ -32,6 +32,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         autoreset_mode: Behaviour at an episode's end, as Gymnasium defines it. With DISABLED, ended copies must be
             reset by ``reset(options={"reset_mask": mask})`` before the next step.
         render_mode: None or "rgb_array".
+        horizon: Steps after which an episode is truncated, by default the distribution's; infinity for never.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         num_threads: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        horizon: int | float | None = None,
     ) -> None:
-        self.distribution = distribution
+        self.distribution, self.horizon = distribution, horizon or distribution.horizon
         self.tasks = distribution.validate_tasks(tasks)
         self.num_envs = len(self.tasks)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -57,7 +59,8 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.generators = [seeding.np_random()[0] for _ in range(self.num_envs)]
-        self._simulation = distribution.simulation(self.tasks, num_threads or self._threads_that_pay())
+        self.num_threads = num_threads or self._threads_that_pay()
+        self._simulation = distribution.simulation(self.tasks, self.num_threads)
         self._actions = np.empty((self.num_envs, distribution.action_dim))
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self._over = np.ones(self.num_envs, dtype=np.bool_)  # copies that cannot be stepped before a reset
@@ -133,7 +136,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.outcomes = self._simulation.outcomes(self._observations)
         terms = self.distribution.reward_terms(self.tasks, actions, self.outcomes)
         terminations = self._simulation.terminated(self._observations)
-        truncations = self._elapsed >= self.distribution.horizon
+        truncations = self._elapsed >= self.horizon
         if over is not None:  # these were to be reset in place of a step: undo what the step did to them
             for result in (*terms.values(), terminations, truncations):
                 result[over] = 0
@@ -193,6 +196,16 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._elapsed, self._over = state["elapsed"].copy(), state["over"].copy()
         self._observations = self._simulation.observe()
         self._started = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and deepcopy keep: of the physics its state alone, and nothing of rendering."""
+        return vars(self) | {"_simulation": self._simulation.get_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the physics anew where a pickle or a copy goes on."""
+        vars(self).update(state)
+        self._simulation = self.distribution.simulation(self.tasks, self.num_threads)
+        self._simulation.set_state(state["_simulation"])
 
     def render(self) -> tuple[UInt8[np.ndarray, "height width 3"], ...] | None:
         """Draw each copy if ``render_mode`` is "rgb_array"."""

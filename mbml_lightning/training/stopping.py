@@ -1,6 +1,7 @@
 """An orderly end of a run that is asked to stop by a signal, with a checkpoint from which it can be resumed."""
 
 import signal
+import threading
 from types import FrameType
 from typing import Any, cast
 
@@ -9,8 +10,8 @@ from lightning.pytorch.callbacks import Callback
 
 from mbml_lightning import ranks
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, and what clusters send before the time of a job is up."""
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+"""Ctrl-C, and what clusters send before the time of a job is up; Windows has no SIGUSR1."""
 
 
 class StopSignal:
@@ -21,7 +22,12 @@ class StopSignal:
         self._handlers: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Note the first signal from now on; a second one raises `KeyboardInterrupt` at once."""
+        """Note the first signal from now on; a second one raises `KeyboardInterrupt` at once.
+
+        Only the main thread may handle signals: a training in another one leaves them to whoever started it.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
         self._handlers.update({number: signal.signal(number, self._note) for number in SIGNALS})
 
     def restore(self) -> None:

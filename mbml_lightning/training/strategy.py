@@ -52,7 +52,7 @@ class UnwrappedDDP(DDPStrategy):
         """Kill the child ranks, which would block in a collective; under torchrun the launcher does so."""
         super().on_exception(exception)
         if isinstance(self.launcher, _SubprocessScriptLauncher):
-            self.launcher.kill(signal.SIGKILL)
+            self.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has none
 
 
 def _end_with(parent: int) -> None:

@@ -2,11 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 from unittest.mock import Mock
 
 import lightning as L
 import pytest
+from commands import command
 
+from mbml_lightning.cli.main import main
 from mbml_lightning.training.stopping import SIGNALS, STOP, GracefulStop, StopSignal
 
 
@@ -62,3 +67,27 @@ def test_a_stopped_training_validates_only_where_that_was_due(monkeypatch, block
     trainer.fit_loop = Mock(total_batch_idx=block)
     GracefulStop().on_train_batch_end(trainer)
     assert trainer.should_stop and trainer.limit_val_batches == (1.0 if validates else 0)
+
+
+def test_a_training_in_another_thread_leaves_signals_alone(experiment, tmp_path):
+    before, ended = {number: signal.getsignal(number) for number in SIGNALS}, []
+
+    def train():
+        try:
+            main(command("bcq", experiment, f"--run={tmp_path}/run", "--evaluation.trials=1"))
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert not ended and (tmp_path / "run/evaluation.json").exists()
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+
+
+def test_the_package_is_imported_where_there_are_fewer_signals():
+    words = "import os, signal; del signal.SIGUSR1, signal.SIGKILL, os.sched_getaffinity\n"
+    words += "import mbml_lightning.cli.run, mbml_lightning.training.stopping as s\n"
+    words += "from mbml_lightning.envs import make_vec_env; make_vec_env('AntDir')\n"
+    words += "assert s.SIGNALS == [signal.SIGINT, signal.SIGTERM]"
+    subprocess.run([sys.executable, "-c", words], check=True, timeout=120)
