@@ -13,6 +13,7 @@ from mbml_lightning.errors import ConfigurationError
 
 Values = Mapping[str, Any]
 PACKAGE = __name__.partition(".")[0]
+PRECISIONS = (None, "32-true", "32", 32, "bf16-mixed", "bf16")
 SINGLE = dict.fromkeys(("data", "experiment", "method", "model", "run", "seed_everything"), object)
 """Arguments beside the sections that may not be null."""
 
@@ -92,6 +93,12 @@ def check_agreement(config: Values, trains: bool) -> None:
     if evaluation["uncounted"] >= evaluation["episodes"]:
         refuse("evaluation.uncounted", evaluation["uncounted"], f"below evaluation.episodes, {evaluation['episodes']}")
     check_range("seed_everything", config["seed_everything"], 0, 2**32 - 1)
+    if trainer["precision"] not in PRECISIONS:
+        refuse(
+            "trainer.precision",
+            trainer["precision"],
+            "32-true or bf16-mixed: losses are not scaled, weights are float32",
+        )
     for name in ("devices", "num_nodes"):
         check_range(f"trainer.{name}", trainer[name], -1, 4096)
     if trains:

@@ -135,6 +135,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
     "devices": 1,  # `--trainer conf/trainer/ddp.yaml` takes all
     "log_every_n_steps": 1,
+    "default_root_dir": "${run}",
     "logger": {
         "class_path": "mbml_lightning.training.logger.JSONLLogger",
         "init_args": {"save_dir": "${run}"},

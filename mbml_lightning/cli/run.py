@@ -176,6 +176,8 @@ class CLI(LightningCLI):
         if self.trainer.is_global_zero and (number is not None or done < asked):
             who = "an argument of the trainer" if number is None else signal.Signals(number).name
             more = "the same command with --ckpt_path last goes on"
+            if number is None and self.config.fit.trainer.max_time is not None:
+                more = f"{more} if trainer.max_time, the time of all its parts together, is raised"
             print(f"mbml: {who} ended the run after {done} of {asked} updates; {more}", file=sys.stderr)
             if number is not None:
                 sys.exit(128 + number)

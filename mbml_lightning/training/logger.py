@@ -19,8 +19,8 @@ class JSONLLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Name of the run's folder, which Lightning shows."""
-        return self._folder.name
+        """An empty name: what Lightning saves below loggers' names lies in the run's folder itself."""
+        return ""
 
     @property
     def version(self) -> str:

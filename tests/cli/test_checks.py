@@ -230,3 +230,9 @@ def test_an_error_inside_training_keeps_its_traceback(monkeypatch, experiment, t
     monkeypatch.setattr(BCQ, "update", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(command("bcq", experiment, f"--run={tmp_path}"))
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "64-true", "bf16-true", "16-true"])
+def test_a_precision_that_cannot_work_is_refused_with_those_that_do(precision):
+    message = error_of(f"--trainer.precision={precision}")
+    assert f"trainer.precision is '{precision}', but must be 32-true or bf16-mixed" in message

@@ -1,7 +1,9 @@
 """The log of a run: a line a call, whatever became of the process that wrote the lines before."""
 
 import pytest
+from commands import command
 
+from mbml_lightning.cli.main import main
 from mbml_lightning.errors import ResultsError
 from mbml_lightning.files.log import Metrics
 from mbml_lightning.training.logger import JSONLLogger
@@ -44,3 +46,12 @@ def test_a_log_that_cannot_be_written_is_named_with_its_remedy(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(ResultsError, match=r"metrics\.jsonl: cannot be written .*--ckpt_path last"):
         log(tmp_path, 10)
+
+
+def test_a_checkpoint_callback_of_the_users_saves_in_the_runs_folder(experiment, tmp_path):
+    callback = "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint"
+    words = [callback, "--trainer.callbacks.monitor=val/return", "--evaluation.trials=1", f"--run={tmp_path}/run"]
+    main(command("bcq", experiment, *words))
+    (path,) = (tmp_path / "run/checkpoints").glob("*.ckpt")
+    main(["validate", "-c", f"{tmp_path}/run/config.yaml", f"--ckpt_path={path}", "--evaluation.trials=1"])
+    assert not list(tmp_path.rglob("lightning_logs"))
