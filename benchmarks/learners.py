@@ -151,7 +151,7 @@ def configured(name: str, words: Sequence[str]) -> Algorithm:
     command = METHODS[name].command.replace("conf/", f"{CONF}/").split()
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        main([*command, "--task", f"{CONF}/task/umaze_goal_m.yaml", *words, "--print_config"])
+        main([*command, "--task", f"{CONF}/task/umaze_goal_m.yaml", *words, "--print_config=resolved"])
     made = _made(yaml.safe_load(printed.getvalue())["model"])
     assert isinstance(made, Algorithm)
     return made

@@ -273,6 +273,8 @@ def test_artefacts_say_what_made_them(experiment):
     assert mbml["parents"] == {"teachers": bcq["weights"], "rewards": ensemble["weights"]}
     assert mbml["config"]["model"]["init_args"]["hooks"]["triplet"]["init_args"]["margin"] == 2.0
     evaluation = json.loads((experiment / "mbml/seed-0/evaluation.json").read_text())
-    assert evaluation["made_of"] == {name: mbml[name] for name in ("weights", "data", "parents", "config")}
+    settings = {"seed": 0, "max_context": None, "context_episodes": 1}
+    made_of = {name: mbml[name] for name in ("weights", "data", "parents", "config")}
+    assert evaluation["made_of"] == made_of | {"settings": settings}
     collector = store.meta["collector"]
     assert collector["config"]["scale"]["interactions"] == 200 and "torch" in collector["made_by"]["versions"]

@@ -77,6 +77,7 @@ def snakemake(*words: str, tree: Path = ROOT, cwd: Path = ROOT) -> subprocess.Co
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_an_edited_configuration_trains_again_what_it_changes_and_nothing_else(tmp_path):
     tree, runs = tmp_path / "a tree", tmp_path / "some runs"

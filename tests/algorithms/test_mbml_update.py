@@ -332,7 +332,7 @@ def test_teachers_of_a_checkpoint_are_frozen_and_value_by_the_first_critic(teach
         load_teachers(Checkpoint.read(path), "PointGoal", rows)
     with pytest.raises(CheckpointError, match="other data"):
         load_teachers(Checkpoint.read(path), "UmazeGoalM", replace(rows, digest="another"))
-    with pytest.raises(CheckpointError, match=f"teaches {K} tasks, {K - 1} are asked"):
+    with pytest.raises(CheckpointError, match=f"teaches {K} tasks, {K - 1} are learned"):
         load_teachers(Checkpoint.read(path), "UmazeGoalM", replace(rows, packed=rows.packed[1:]))
 
 
