@@ -1,4 +1,4 @@
-"""Who owns a run's folder: a run begins in an empty one, goes on in its own, and is refused in that of another."""
+"""Ownership of a run's folder: a run begins in an empty one, goes on in its own, and is refused in that of another."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ WAYS = "give --ckpt_path last to go on with it, another --run, or --overwrite to
 
 
 class Decision(NamedTuple):
-    """How a training starts.
+    """The decision how a training starts.
 
     Attributes:
         action: ``leave`` a finished run alone, ``begin`` in the folder, or ``resume`` its own run.

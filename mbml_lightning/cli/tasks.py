@@ -1,4 +1,4 @@
-"""How many tasks a run has, where its configuration leaves that to the data or to the weights."""
+"""The number of tasks of a run, where its configuration leaves that to the data or to the weights."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -18,7 +18,7 @@ FAR = 50
 
 @dataclass(frozen=True)
 class TaskCard:
-    """What a store holds of one task.
+    """The part of a data card that tells of one task.
 
     Args:
         task: The task.
@@ -33,7 +33,7 @@ class TaskCard:
 
 @dataclass(frozen=True)
 class DataCard:
-    """What a store holds.
+    """A summary of a store: its tasks, and what is suspicious about it.
 
     Args:
         distribution: Name of the task distribution.

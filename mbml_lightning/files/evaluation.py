@@ -122,6 +122,16 @@ class Evaluation:
             raise ResultsError(f"{path}: {error}; {AGAIN}") from None
 
 
+def summary(evaluation: Evaluation, path: Path, reason: str) -> str:
+    """Say in a line or two what an evaluation gave, where it is, and why it is not in the run's own place."""
+    means = [
+        f"{name} {split.returns[..., evaluation.uncounted :].mean():.1f}" for name, split in evaluation.splits.items()
+    ]
+    trials = "1 trial" if evaluation.trials == 1 else f"{evaluation.trials} trials"
+    line = f"{evaluation.method}, {evaluation.protocol}: return {', '.join(means)} ({trials} a task) in {path}"
+    return f"{line}\n  ({reason}, and stays)" if reason else line
+
+
 def save_trajectories(path: Path, trajectories: dict[str, Float[np.ndarray, "tasks episodes T S"]]) -> None:
     """Write ``trajectories.npz``, whole or not at all: by split the observations of every task's first trial."""
     write_arrays(path, {name: array.astype(np.float32) for name, array in trajectories.items()})

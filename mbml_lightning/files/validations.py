@@ -1,4 +1,4 @@
-"""Where the results of a validation go: never in the place of an evaluation that says more, or something else."""
+"""The place of a validation's results: never in the place of an evaluation that says more, or something else."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ Trajectories = dict[str, Float[np.ndarray, "tasks episodes T S"]]
 
 
 class Place(NamedTuple):
-    """Where a validation is kept.
+    """The file in which a validation is kept.
 
     Attributes:
         path: The file.

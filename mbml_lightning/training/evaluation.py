@@ -24,7 +24,7 @@ from mbml_lightning.evaluation.contexts import (
 )
 from mbml_lightning.evaluation.metrics import CountedReturn
 from mbml_lightning.evaluation.trials import Chunk, merge, own_chunks
-from mbml_lightning.files.evaluation import Evaluation, Split, file_name, save_trajectories
+from mbml_lightning.files.evaluation import Evaluation, Split, file_name, save_trajectories, summary
 from mbml_lightning.files.provenance import made_by
 from mbml_lightning.files.validations import keep
 from mbml_lightning.nets.mlp import MLP
@@ -288,16 +288,6 @@ class OnlineEvaluation(Evaluator, Callback):
         whole = self.evaluate_all(trainer, self.trials_while_training if training else self.trials)
         self.left_at = None if whole else trainer.global_step
         self.evaluated_at = trainer.global_step if whole else self.evaluated_at
-
-
-def summary(evaluation: Evaluation, path: Path, reason: str) -> str:
-    """Say in a line or two what an evaluation gave, where it is, and why it is not in the run's own place."""
-    means = [
-        f"{name} {split.returns[..., evaluation.uncounted :].mean():.1f}" for name, split in evaluation.splits.items()
-    ]
-    trials = "1 trial" if evaluation.trials == 1 else f"{evaluation.trials} trials"
-    line = f"{evaluation.method}, {evaluation.protocol}: return {', '.join(means)} ({trials} a task) in {path}"
-    return f"{line}\n  ({reason}, and stays)" if reason else line
 
 
 def method_of(trainer: L.Trainer) -> Algorithm:
