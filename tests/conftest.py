@@ -1,5 +1,6 @@
 """Shapes and types are checked at run time in every test; one tiny pipeline on PointGoal serves all that need it."""
 
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,9 @@ import torch
 from jaxtyping import install_import_hook
 from torch import nn
 
+# Before the hook, under which Python compiles all that it imports anew, which takes ten seconds.
+for package in ("lightning.pytorch.cli", "matplotlib.pyplot", "mujoco", "gymnasium", "scipy.stats", "wandb"):
+    import_module(package)
 # Before the package is first imported, so that every function of it is checked.
 install_import_hook("mbml_lightning", "beartype.beartype")
 

@@ -8,12 +8,12 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from mbml_lightning import envs
 from mbml_lightning.cli.tasks import stored_tasks
+from mbml_lightning.cli.trainer_options import check_trainer
 from mbml_lightning.envs import TaskDistribution
 from mbml_lightning.errors import ConfigurationError
 
 Values = Mapping[str, Any]
 PACKAGE = __name__.partition(".")[0]
-PRECISIONS = (None, "32-true", "32", 32, "bf16-mixed", "bf16")
 SINGLE = dict.fromkeys(("data", "experiment", "method", "model", "run", "seed_everything"), object)
 """Arguments beside the sections that may not be null."""
 
@@ -92,13 +92,7 @@ def check_agreement(config: Values, trains: bool) -> None:
         check_split("evaluation.splits", split, distribution)
     if evaluation["uncounted"] >= evaluation["episodes"]:
         refuse("evaluation.uncounted", evaluation["uncounted"], f"below evaluation.episodes, {evaluation['episodes']}")
-    check_range("seed_everything", config["seed_everything"], 0, 2**32 - 1)
-    if trainer["precision"] not in PRECISIONS:
-        refuse(
-            "trainer.precision",
-            trainer["precision"],
-            "32-true or bf16-mixed: losses are not scaled, weights are float32",
-        )
+    check_trainer(trainer)
     for name in ("devices", "num_nodes"):
         check_range(f"trainer.{name}", trainer[name], -1, 4096)
     if trains:
@@ -108,6 +102,13 @@ def check_agreement(config: Values, trains: bool) -> None:
         check_range("trainer.max_steps", trainer["max_steps"], 1, 10**9)
         if not trainer["fast_dev_run"]:  # which collects little and keeps nothing
             check_collection(model.get("warmup", 0) + trainer["max_steps"], data)
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse a seed that is no number, and what Lightning takes for any seed or none: true, false, null."""
+    if type(seed) is not int:
+        refuse("seed_everything", seed, "a whole number")
+    check_range("seed_everything", seed, 0, 2**32 - 1)
 
 
 def check_range(path: str, value: Any, low: int, high: int) -> None:

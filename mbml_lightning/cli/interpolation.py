@@ -3,12 +3,14 @@
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, cast
 
 from jsonargparse import Namespace
 from jsonargparse._common import parser_context  # the one way to read a configuration without resolving it
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf import DictConfig, OmegaConf
+from yaml import SafeDumper  # type: ignore[import-untyped]  # that of jsonargparse
 
 from mbml_lightning.errors import ConfigurationError
 
@@ -21,6 +23,7 @@ PRINT = "--print_config"
 OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates // per_block))
 OmegaConf.register_resolver("minus", lambda a, b: a - b)
 OmegaConf.register_resolver("twice", lambda a: 2 * a)
+SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 
 def read(parser: LightningArgumentParser, words: Sequence[str]) -> tuple[str, Values]:

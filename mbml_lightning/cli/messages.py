@@ -1,6 +1,7 @@
 """Errors as one line without a traceback, for those that the user can correct."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,11 @@ from mbml_lightning.errors import ConfigurationError, MBMLError
 
 TRACEBACK = "MBML_TRACEBACK"
 """Environment variable: if it is set, errors end with their traceback and not with one line."""
+OF_EARLY_STOPPING = "Early stopping conditioned on metric"
+"""How Lightning's EarlyStopping begins to say which metrics there are."""
+OF_NO_TYPE = "Does not validate against any of the Union subtypes"
+NOT_MADE = re.compile(r"Problem with given class_path '(.+?)':\s*(.+)")
+"""How jsonargparse begins, and where it says why a class could not be made."""
 WIDTH = 200
 """Characters of a quoted path or line; a message has five times as many."""
 
@@ -35,7 +41,17 @@ def in_one_line(what: str) -> Iterator[None]:
         line, is_clear = one_line(error)
         if is_clear and not isinstance(error, OSError):
             raise
+        if line.startswith(OF_NO_TYPE):
+            line = cause(error)
         raise ConfigurationError(f"{what}: {line} ({TRACEBACK}=1 shows where)") from error
+
+
+def cause(error: BaseException) -> str:
+    """Find what a class says that cannot be made, below what jsonargparse says of the types that it then tries."""
+    said = NOT_MADE.findall(str(error))
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return shorten(f"{said[-1][0]}: {said[-1][1]}" if said else str(error), 5 * WIDTH, placeholder=" ...")
 
 
 def speaker() -> str:
@@ -63,5 +79,5 @@ def one_line(error: Exception) -> tuple[str, bool]:
         message = "another rank has ended; what it said is above or in its log"
     else:
         is_clear = isinstance(error, MBMLError | FloatingPointError)
-        is_clear |= type(error).__name__ == "MisconfigurationException"
+        is_clear |= type(error).__name__ == "MisconfigurationException" or message.startswith(OF_EARLY_STOPPING)
     return shorten(message, 5 * WIDTH, placeholder=" ...") or type(error).__name__, is_clear

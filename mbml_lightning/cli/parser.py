@@ -70,4 +70,6 @@ def shortened(message: str) -> str:
     path = [keys[0], nested[-1]] if nested else keys
     lines = dict.fromkeys(line.strip(" -") for line in KEY.sub("", DETAILS.sub(r": \1", message)).splitlines())
     told = list(dict.fromkeys(plainly(line) for line in lines if line and not line.startswith(UNASKED)))
+    if path == ["seed_everything"]:
+        told = ["give a whole number"]  # Lightning would also take true for any seed
     return shorten(": ".join(filter(None, [".".join(path), "; ".join(told)])), 5 * WIDTH, placeholder=" ...")

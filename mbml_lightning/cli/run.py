@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 from jsonargparse import Namespace
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mbml_lightning import algorithms, data, objectives
-from mbml_lightning.cli.checks import check_agreement, check_values
+from mbml_lightning.cli.checks import check_agreement, check_seed, check_values
 from mbml_lightning.cli.configuration import DEFAULTS, TRAINER_DEFAULTS, Scale, TaskSpec
 from mbml_lightning.cli.interpolation import names, plain, print_if_asked, read, resolved, written
 from mbml_lightning.cli.messages import in_one_line
@@ -33,11 +34,12 @@ from mbml_lightning.files.run_folder import LAST, locked
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.training.checkpointing import LastCheckpoint
 from mbml_lightning.training.evaluation import OnlineEvaluation
+from mbml_lightning.training.logger import UpdateCount, continue_wandb
 from mbml_lightning.training.precision import use_fastest_float32
-from mbml_lightning.training.progress import Progress
+from mbml_lightning.training.progress import progress
 from mbml_lightning.training.run_folder import RunFolder
 from mbml_lightning.training.sensitivity import RewardSensitivity
-from mbml_lightning.training.stopping import STOP, GracefulStop
+from mbml_lightning.training.stopping import STOP, GracefulStop, TimeLimit, is_over
 
 MADE = {
     "task": TaskSpec,
@@ -48,6 +50,8 @@ MADE = {
     "checkpoint": LastCheckpoint,
 }
 """Classes of the sections that have no ``class_path``."""
+RANK_ZERO = "lightning.pytorch.utilities.rank_zero"
+"""Name under which Lightning tells what is no warning."""
 
 
 class CLI(LightningCLI):
@@ -71,10 +75,13 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.set_defaults(DEFAULTS)
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Offer `fit` and `validate` only; Lightning would add commands for test and predict stages."""
-        return {name: skip for name, skip in LightningCLI.subcommands().items() if name in ("fit", "validate")}
+    def __init__(self, command: str, *args: Any, **kwargs: Any) -> None:
+        self.command = command
+        super().__init__(*args, **kwargs)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
+        """Offer the one command that is run: the parser of every other one would take a quarter of a second."""
+        return {self.command: LightningCLI.subcommands()[self.command]}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Read the configuration and refuse one that cannot be run; Lightning calls this before it makes anything."""
@@ -84,6 +91,7 @@ class CLI(LightningCLI):
             print_if_asked(words, self.written)
             folder = self.folder(command, words)
             values = resolved(self.written | ({} if folder is None else {"run": folder}))
+            check_seed(values["seed_everything"])
             values = with_number_of_tasks(command, values)
             self.config = Namespace(subcommand=command)  # type: ignore[no-untyped-call]
             self.config[command] = self._parser(command).parse_object(values)
@@ -92,6 +100,7 @@ class CLI(LightningCLI):
         check_agreement(config.as_dict(), trains=command == "fit")
         if config.weights_only is None:  # read checkpoints without unpickling, unless asked otherwise
             config.weights_only = True
+        self.config_dump = plain(self._parser(command).dump(config, skip_none=False))  # Lightning's too
 
     def folder(self, command: str, words: Sequence[str]) -> str | None:
         """Choose another folder than the configured one: a scratch one for a trial, or that of the weights."""
@@ -144,10 +153,12 @@ class CLI(LightningCLI):
             self.model.check_checkpoint(Checkpoint.read(checkpoint))
         self.model.config = self.values()
         self.run_folder.begins = begins
+        if not begins:
+            continue_wandb(self.trainer.loggers, self.run_folder.folder)
 
     def values(self) -> dict[str, Any]:
         """Return the values of the whole configuration as plain data."""
-        return plain(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
+        return self.config_dump
 
     def text(self) -> str:
         """Return the configuration as it is saved, with its interpolations; how the run is started stays out."""
@@ -174,14 +185,15 @@ class CLI(LightningCLI):
         """
         number, done, asked = STOP.received, self.trainer.global_step, self.trainer.max_steps
         if self.trainer.is_global_zero and (number is not None or done < asked):
-            who = "an argument of the trainer" if number is None else signal.Signals(number).name
-            more = "the same command with --ckpt_path last goes on"
-            if number is None and self.config.fit.trainer.max_time is not None:
-                more = f"{more} if trainer.max_time, the time of all its parts together, is raised"
-            print(f"mbml: {who} ended the run after {done} of {asked} updates; {more}", file=sys.stderr)
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+            timers = [type(callback) for callback in callbacks if is_over(callback)]
+            who = "trainer.max_time" if TimeLimit in timers else "a callback"
+            who = who if number is None else signal.Signals(number).name
+            more = ", if the duration of its Timer is raised" if number is None and Timer in timers else ""
+            goes_on = f"the same command with --ckpt_path last goes on{more}"
+            print(f"mbml: {who} ended the run after {done} of {asked} updates; {goes_on}", file=sys.stderr)
             if number is not None:
                 sys.exit(128 + number)
-
         self.after_validate()
 
     def after_validate(self) -> None:
@@ -191,14 +203,22 @@ class CLI(LightningCLI):
                 print(line)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add our callbacks, no progress bar if bars are off; Lightning calls this to make the trainer."""
-        self.run_folder = RunFolder(self.config[self.subcommand].run, self.text())
+        """Add our callbacks where the user brings none of the kind; Lightning calls this to make the trainer."""
         trainer = self.config_init[self.subcommand].trainer
-        trainer.callbacks = [self.run_folder, *(trainer.callbacks or [])]
-        if trainer.enable_progress_bar is not False:
-            trainer.callbacks.append(Progress())
+        given = trainer.callbacks or []
+        told = self.values() if trainer.enable_autolog_hparams else None
+        self.run_folder = RunFolder(self.config[self.subcommand].run, self.text(), told)
+        trainer.callbacks = [self.run_folder, UpdateCount(), *given]
+        if trainer.max_time is not None:
+            trainer.callbacks.append(TimeLimit(trainer.max_time))
+        if trainer.enable_progress_bar is not False and not any(isinstance(x, ProgressBar) for x in given):
+            trainer.callbacks.append(progress())
+        trainer.max_time, trainer.enable_autolog_hparams = None, False  # ours do it
         with in_one_line("trainer"):
-            return super().instantiate_trainer(**kwargs)
+            made = super().instantiate_trainer(**kwargs)
+        if trainer.profiler is not None:
+            logging.getLogger(RANK_ZERO).setLevel(logging.INFO)  # by which profilers tell what they found
+        return made
 
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration as given, where Lightning would merge the hyper-parameters of the checkpoint."""
@@ -208,7 +228,7 @@ def quieten() -> None:
     """Silence Lightning's hints to its newcomers, and limit the time that Weights & Biases is waited for."""
     for name in ("WANDB_INIT_TIMEOUT", "WANDB_FINISH_TIMEOUT"):
         os.environ.setdefault(name, "60")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger(RANK_ZERO).setLevel(logging.WARNING)
     for name in ("seed", "distributed"):
         logging.getLogger(f"lightning.fabric.utilities.{name}").setLevel(logging.WARNING)
     for message in (
@@ -220,6 +240,7 @@ def quieten() -> None:
         ".*is not resumable.*",
         ".*sync_dist=True.*",  # all ranks know the same scores
         ".*there is no last checkpoint available.*",
+        r"\s*Unable to serialize instance",  # a default of a class of others, which is then not written
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -237,6 +258,7 @@ def run_command(words: Sequence[str] | None) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     CLI(
+        (sys.argv[1:] if words is None else words)[0],
         Algorithm,
         LightningDataModule,
         subclass_mode_model=True,

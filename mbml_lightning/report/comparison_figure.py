@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mbml_lightning.errors import ResultsError
 from mbml_lightning.report import figures
-from mbml_lightning.report.drawing import draw_references, name_axes, name_lines
+from mbml_lightning.report.drawing import draw_references, in_lines, name_axes, name_lines
 from mbml_lightning.report.style import colours, marker
 from mbml_lightning.report.tables import csv_text, statistics_csv, statistics_markdown
 from mbml_lightning.results.comparison import compare
@@ -85,7 +85,9 @@ def _draw_scores(axes: Axes, methods: Sequence[MethodRuns], labels: Mapping[str,
     names = []
     for row, method in enumerate(methods):
         colour, estimate = colours(methods)[method.name], final_estimate(method)
-        names.append(labels[method.name] + " (own train tasks)" * bool(estimate and method.scores("test") is None))
+        names.append(
+            in_lines(labels[method.name]) + " (own train tasks)" * bool(estimate and method.scores("test") is None)
+        )
         if estimate:
             reach = np.nan_to_num([[estimate.value - estimate.low], [estimate.high - estimate.value]])
             axes.errorbar(estimate.value, row, xerr=reach, color=colour, marker=marker(method.name), ms=7, lw=2.5)

@@ -7,7 +7,17 @@ import numpy as np
 from matplotlib import colormaps, rcParams
 from matplotlib.figure import Figure
 
-from mbml_lightning.report.drawing import FEW, PANEL, draw_references, draw_seeds, name_axes, name_lines, panel
+from mbml_lightning.report.drawing import (
+    FEW,
+    LINE,
+    PANEL,
+    draw_references,
+    draw_seeds,
+    in_lines,
+    name_axes,
+    name_lines,
+    panel,
+)
 from mbml_lightning.report.style import SPARE, colours, marker
 from mbml_lightning.results.runs import MethodRuns
 from mbml_lightning.results.statistics import interval
@@ -59,7 +69,7 @@ def losses(methods: Sequence[MethodRuns]) -> Figure | None:
             draw_seeds(axes, method, name, {"q": "Q", "kl": "KL"}.get(label, label), colour)
         if np.isfinite(axes.dataLim.minposy):  # there is a positive value
             axes.set_yscale("log" if axes.dataLim.ymin >= 0 else "symlog")
-        name_axes(axes, "updates", "loss", method.label if len(shown) > 1 else "")
+        name_axes(axes, "updates", "loss", in_lines(method.label) if len(shown) > 1 else "")
         name_lines(axes)
     for axes in panels:  # what is left of the last row
         axes.remove()
@@ -107,15 +117,18 @@ def per_task(methods: Sequence[MethodRuns], split: str) -> Figure | None:
 def _bars(methods: Sequence[MethodRuns], shown: Sequence[tuple[MethodRuns, Any]], tasks: Sequence[str]) -> Figure:
     """Draw a group of bars a task and a colour a method."""
     bars = [(method, scores) for method, scores in shown if not method.is_reference]
-    figure, axes = panel("mean return", "", height=1.2 + len(tasks) * (0.1 + 0.13 * len(bars)))
+    more = LINE * sum(in_lines(method.label).count("\n") for method, _ in shown)
+    figure, axes = panel("mean return", "", height=1.2 + more + len(tasks) * (0.1 + 0.13 * len(bars)))
     places, thickness = np.arange(len(tasks)), 0.76 / len(bars)
     for i, (method, scores) in enumerate(bars):
         offset = (i - (len(bars) - 1) / 2) * thickness
-        axes.barh(places + offset, scores, 0.9 * thickness, color=colours(methods)[method.name], label=method.label)
+        axes.barh(
+            places + offset, scores, 0.9 * thickness, color=colours(methods)[method.name], label=in_lines(method.label)
+        )
     for method, scores in shown:
         if method.is_reference:
             low, high, dash = places - 0.44, places + 0.44, method.card.dash
-            axes.vlines(scores, low, high, color=rcParams["text.color"], ls=dash, label=method.label)
+            axes.vlines(scores, low, high, color=rcParams["text.color"], ls=dash, label=in_lines(method.label))
     axes.set_yticks(places, tasks)
     axes.set_ylim(len(tasks) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -136,7 +149,7 @@ def _heat(shown: Sequence[tuple[MethodRuns, Any]], tasks: Sequence[str]) -> Figu
     for (task, column), score in np.ndenumerate(scores):
         ink = "black" if shades[task, column, :3] @ (0.2126, 0.7152, 0.0722) > 0.45 else "white"
         axes.text(column, task, f"{score:z.0f}", color=ink, size=6.5, ha="center", va="center")
-    axes.set_xticks(range(len(shown)), [method.label for method, _ in shown], rotation=60, ha="left", size=8)
+    axes.set_xticks(range(len(shown)), [in_lines(method.label) for method, _ in shown], rotation=60, ha="left", size=8)
     axes.tick_params(top=False, labeltop=True, labelbottom=False)
     axes.set_yticks(range(len(tasks)), tasks, size=8)
     axes.grid(visible=False)

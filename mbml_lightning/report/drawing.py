@@ -1,6 +1,7 @@
 """Parts that several pictures share: a panel, a curve with its seeds, and the names of the lines."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,11 @@ def draw_references(axes: Axes, methods: Sequence[MethodRuns], split: str) -> No
             axes.axhline(estimate.value, lw=1.4, zorder=1, **style)
 
 
+def in_lines(name: str, width: int = 24) -> str:
+    """Break a long name into lines, as that of a trial of a sweep."""
+    return fill(name.replace(",", ", "), width) if len(name) > width else name
+
+
 def name_lines(axes: Axes) -> None:
     """Write the names of the lines at the right of the axes, in the order in which the lines end."""
     figure = axes.get_figure(root=True)
@@ -61,7 +67,8 @@ def name_lines(axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     lines: list[Any] = [handle[0] if isinstance(handle, tuple) else handle for handle in handles]  # of error bars
     shown = sorted(zip(lines, names, strict=True), key=lambda line: -np.nan_to_num(line[0].get_ydata()[-1]))
-    figure.set_figheight(max(figure.get_figheight(), LINE * len(lines) + 0.8))
+    shown = [(line, in_lines(name)) for line, name in shown]
+    figure.set_figheight(max(figure.get_figheight(), LINE * sum(name.count("\n") + 1 for _, name in shown) + 0.8))
     looks: dict[str, Any] = {"labelcolor": "linecolor", "handlelength": 1.6, "prop": {"weight": "bold", "size": 9}}
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     axes.legend([line for line, _ in shown], [name for _, name in shown], **place, **looks)

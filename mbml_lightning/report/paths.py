@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from mbml_lightning.report.curves import task_name
-from mbml_lightning.report.drawing import FEW
+from mbml_lightning.report.drawing import FEW, in_lines
 from mbml_lightning.report.style import colours
 from mbml_lightning.results.runs import MethodRuns, Run
 
@@ -43,7 +43,7 @@ def paths(methods: Sequence[MethodRuns], walls: Float[np.ndarray, "W 4"] | None)
     low, high = np.nanmin(points, axis=0) - 0.35, np.nanmax(points, axis=0) + 0.35
     figure, panels = _panels(len(rows), len(chosen), low, high)
     for (method, run), line in zip(rows, panels, strict=True):
-        line[0].set_ylabel(method.label, color=colours(methods)[method.name], weight="bold", size=12)
+        line[0].set_ylabel(in_lines(method.label), color=colours(methods)[method.name], weight="bold", size=12)
         for task, axes in zip(chosen, line, strict=True):
             _draw(axes, run, task, episodes, walls)
     for task, axes in zip(chosen, panels[0], strict=True):

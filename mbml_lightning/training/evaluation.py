@@ -32,7 +32,7 @@ from mbml_lightning.seeds import EpisodeSeeds
 from mbml_lightning.training.algorithm import Algorithm
 from mbml_lightning.training.logger import JSONLLogger
 from mbml_lightning.training.per_task import PerTask
-from mbml_lightning.training.stopping import STOP
+from mbml_lightning.training.stopping import STOP, is_over
 
 
 class Evaluator:
@@ -236,7 +236,7 @@ class OnlineEvaluation(Evaluator, Callback):
     Args and errors are those of `Evaluator`.
     """
 
-    evaluated_at: int | None = None  # the step of the last whole evaluation
+    evaluated: tuple[int, int] | None = None  # the step of the last whole evaluation, and its trials
     left_at: int | None = None  # the step whose evaluation a signal ended
 
     def state_dict(self) -> dict[str, Any]:
@@ -262,8 +262,8 @@ class OnlineEvaluation(Evaluator, Callback):
             self.evaluate(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate the last weights of a training where no validation fell on its last block."""
-        if self.ends_with_evaluation(trainer) and self.evaluated_at != trainer.global_step:
+        """Evaluate the last weights of a training, if no evaluation fell on its last block or it had fewer trials."""
+        if self.ends_with_evaluation(trainer) and self.evaluated != (trainer.global_step, self.trials):
             self.evaluate(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -278,16 +278,24 @@ class OnlineEvaluation(Evaluator, Callback):
                 self.evaluate(trainer)
 
     def ends_with_evaluation(self, trainer: L.Trainer) -> bool:
-        """Tell whether all updates are done and their weights are to be evaluated; asked on all ranks together."""
-        finished = trainer.global_step >= trainer.max_steps and trainer.enable_validation
-        return bool(self.splits) and finished and not STOP.agreed()
+        """Tell whether a training is over and its weights are to be evaluated; asked on all ranks together.
+
+        It is over when all updates are done or a callback ended it, but not when time or a signal did.
+        """
+        over = trainer.global_step >= trainer.max_steps or self.is_ended_early(trainer)
+        return bool(self.splits) and trainer.enable_validation and over and not STOP.agreed()
+
+    def is_ended_early(self, trainer: L.Trainer) -> bool:
+        """Tell whether a callback such as Lightning's `EarlyStopping` has found that more updates do not help."""
+        return trainer.should_stop and not any(map(is_over, trainer.callbacks))  # type: ignore[attr-defined]
 
     def evaluate(self, trainer: L.Trainer) -> None:
         """Evaluate, and keep the step at which this ended or was interrupted."""
-        training = trainer.state.fn == "fit" and trainer.global_step < trainer.max_steps
-        whole = self.evaluate_all(trainer, self.trials_while_training if training else self.trials)
+        goes_on = trainer.global_step < trainer.max_steps and not self.is_ended_early(trainer)
+        trials = self.trials_while_training if trainer.state.fn == "fit" and goes_on else self.trials
+        whole = self.evaluate_all(trainer, trials)
         self.left_at = None if whole else trainer.global_step
-        self.evaluated_at = trainer.global_step if whole else self.evaluated_at
+        self.evaluated = (trainer.global_step, trials) if whole else self.evaluated
 
 
 def method_of(trainer: L.Trainer) -> Algorithm:

@@ -1,10 +1,13 @@
-"""The progress bar of a whole run, which is one epoch."""
+"""The progress of a whole run, which is one epoch: a bar on a terminal, a line now and then in a file."""
 
 import os
+import sys
+import time
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 
 
 class Progress(TQDMProgressBar):
@@ -28,3 +31,38 @@ class Progress(TQDMProgressBar):
         """Name the bar after the method in place of Lightning's "Epoch 0"."""
         super().on_train_epoch_start(trainer, *_)
         self.train_progress_bar.set_description(type(trainer.lightning_module).__name__)
+
+
+class ProgressLines(ProgressBar):
+    """A line on standard error, at most once in so many seconds.
+
+    Args:
+        seconds: Between two lines.
+    """
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        super().__init__()
+        self.seconds, self._is_enabled = seconds, True
+
+    def disable(self) -> None:
+        """Say nothing from now on; Lightning calls this on all ranks but the first."""
+        self._is_enabled = False
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Note when the training begins, and after how many updates."""
+        self._began, self._before = time.monotonic(), trainer.global_step
+        self._told = self._began
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Tell how far the run is, if the last time is long enough ago."""
+        now = time.monotonic()
+        if self._is_enabled and now - self._told >= self.seconds:
+            self._told, done = now, trainer.global_step
+            left = (now - self._began) / (done - self._before) * (trainer.max_steps - done)
+            name, rest = type(trainer.lightning_module).__name__, timedelta(seconds=round(left))
+            print(f"mbml: {name}: {done:,} of {trainer.max_steps:,} updates, about {rest} left", file=sys.stderr)
+
+
+def progress() -> ProgressBar:
+    """Make a bar for a terminal or a notebook, lines for anything else."""
+    return Progress() if sys.stdout.isatty() or "ipykernel" in sys.modules else ProgressLines()

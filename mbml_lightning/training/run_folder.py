@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from mbml_lightning.files.configuration import CONFIG
 from mbml_lightning.files.run_folder import clear
 from mbml_lightning.files.writing import write_text
+from mbml_lightning.training.logger import keep_wandb_id
 
 
 class RunFolder(Callback):
@@ -17,13 +18,15 @@ class RunFolder(Callback):
     Args:
         folder: The run's folder.
         config: Text of its configuration.
+        values: Its values, which loggers are told as hyperparameters; None to tell them nothing.
 
     Attributes:
         begins: True for a run that does not go on from its own checkpoint.
     """
 
-    def __init__(self, folder: str, config: str) -> None:
-        self.folder, self.config, self.begins, self.is_written = Path(folder), config, False, False
+    def __init__(self, folder: str, config: str, values: dict[str, Any] | None = None) -> None:
+        self.folder, self.config, self.values = Path(folder), config, values or {}
+        self.begins, self.is_written = False, False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Clear the folder when Lightning begins training: data, teachers and weights are there, and fit.
@@ -32,11 +35,14 @@ class RunFolder(Callback):
         """
         if self.begins and trainer.is_global_zero:
             clear(self.folder)
+        for logger in trainer.loggers if self.values else ():
+            logger.log_hyperparams(self.values)
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Write the configuration before the first block, when a resumed run has not been refused."""
         if not self.is_written and trainer.is_global_zero:
             write_text(self.folder / CONFIG, self.config)
+            keep_wandb_id(trainer.loggers, self.folder)
         self.is_written = True
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

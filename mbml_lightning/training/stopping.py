@@ -1,4 +1,4 @@
-"""An orderly end of a run that is asked to stop by a signal, with a checkpoint from which it can be resumed."""
+"""An orderly end of a run that a signal or a limit of time stops, with a checkpoint from which it can be resumed."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from types import FrameType
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 
 from mbml_lightning import ranks
 
@@ -91,3 +91,24 @@ class GracefulStop(Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Restore the handlers when an exception ends the training."""
         STOP.restore()
+
+
+class TimeLimit(Timer):
+    """Ends the run after the block in which the time of this process is up: a resumed run has all of it again.
+
+    Lightning's `Timer` adds the times of all processes up, so that a run that it has ended would never go on.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Forget how long earlier processes took, where Lightning would restore it."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop after a block, without an evaluation unless one was due."""
+        super().on_train_batch_end(trainer, *args, **kwargs)
+        if is_over(self) and not evaluation_is_due(trainer):
+            trainer.limit_val_batches = 0
+
+
+def is_over(callback: Callback) -> bool:
+    """Tell whether a callback is a timer whose time is up."""
+    return isinstance(callback, Timer) and (remaining := callback.time_remaining()) is not None and remaining <= 0

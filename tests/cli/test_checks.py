@@ -126,7 +126,6 @@ def test_a_configuration_that_can_be_run_is_let_through(configs):
         ("mbml", "trainer.val_check_interval", 0, "at least 1"),
         ("mbml", "trainer.val_check_interval", "00:00:01:00", "a number of blocks"),
         ("mbml", "trainer.devices", 10**12, "at most 4,096"),
-        ("mbml", "seed_everything", -1, "at least 0"),
         ("mbml", "run", "", "text"),
         ("mbml", "ckpt_path", " ", "text"),
         ("mbml", "model", None, "given"),
@@ -147,6 +146,13 @@ def test_what_may_not_be_is_named_with_its_path(configs, method, path, value, re
     with pytest.raises(ConfigurationError) as error:
         check(changed(configs[method], path, value))
     assert str(error.value).startswith(f"{path} is ") and str(error.value).endswith(f", but must be {remedy}")
+
+
+@pytest.mark.parametrize("seed", ["true", "false", "null", "some", "-1", "4294967296", "1.5"])
+def test_a_seed_is_a_number(seed):
+    message = error_of(f"--seed_everything={seed}")
+    assert "seed_everything" in message and ("whole number" in message or "must be at " in message)
+    assert "true or false" not in message
 
 
 def test_more_than_is_collected_cannot_be_kept(configs):
@@ -208,7 +214,7 @@ def test_a_method_learns_from_data_of_its_kind(tmp_path):
 
 
 def test_what_others_raise_while_things_are_made_is_one_line_or_its_traceback(monkeypatch, tmp_path):
-    words = ["--trainer.strategy=nothing"]
+    words = ["--trainer.accelerator=nothing"]
     assert "mbml: error: trainer: " in (message := error_of(*words, folder=tmp_path)) and "MBML_TRACEBACK=1" in message
     monkeypatch.setenv("MBML_TRACEBACK", "1")
     with pytest.raises(ConfigurationError) as error:
@@ -219,8 +225,9 @@ def test_what_others_raise_while_things_are_made_is_one_line_or_its_traceback(mo
 
 
 def test_a_training_that_an_argument_cuts_short_says_so(capsys, experiment, tmp_path):
-    main(command("bcq", experiment, f"--run={tmp_path}", "--trainer.max_epochs=0", "--evaluation.splits=[]"))
-    assert "mbml: an argument of the trainer ended the run after 0 of 20 updates" in capsys.readouterr().err
+    timer = ["--trainer.callbacks+=lightning.pytorch.callbacks.Timer", "--trainer.callbacks.duration=00:00:00:00"]
+    main(command("bcq", experiment, f"--run={tmp_path}", *timer, "--evaluation.splits=[]"))
+    assert "mbml: a callback ended the run after 0 of 20 updates" in capsys.readouterr().err
 
 
 def test_an_error_inside_training_keeps_its_traceback(monkeypatch, experiment, tmp_path):

@@ -1,5 +1,7 @@
 """Collection: what is kept of it, and its learning curve."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,19 @@ def test_episode_returns_sum_each_finished_episode(steps):
     rewards = np.array([reward for reward, _ in steps], np.float32)
     ended, time_is_up = (np.array([what == word for _, what in steps]) for word in ("ended", "time is up"))
     assert episode_returns(rewards, ended, time_is_up) == pytest.approx(expected, abs=1e-9)
+
+
+def test_collections_of_different_seeds_begin_in_different_states():
+    """Seeds used to be counted on, so that seed 50 began as seed 0 did fifty episodes later."""
+    begun = set()
+    for seed in (0, 5, 50):
+        data = OnlineDataModule("nowhere/data", "PointGoal", 200, 200, num_tasks=2, seed=seed)
+        data.setup("fit")
+        data.env = Mock(reset=Mock(return_value=[np.zeros((2, data.distribution.observation_dim))]))
+        for _ in range(60):
+            data._reset(np.ones(2, bool))
+        begun |= {number for call in data.env.reset.call_args_list for number in call.kwargs["seed"]}
+    assert len(begun) == 3 * 60 * 2
 
 
 def test_the_store_holds_what_was_collected(experiment):

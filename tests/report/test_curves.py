@@ -32,6 +32,27 @@ def names_of(axes):
     return sorted(boxes, key=lambda name: -boxes[name].y0), boxes
 
 
+def test_long_names_leave_room_for_the_curves(tmp_path):
+    """A sweep that names many arguments used to push all axes out of the picture."""
+    name = f"mbml,evaluation.trials=2,data.store=_home_{'x' * 50},model.lr="
+    for end in ("0.1", "0.01"):
+        LEVELS[name + end] = 170.0
+        write_run(tmp_path, name + end)
+        del LEVELS[name + end]
+    methods = read_experiment([tmp_path]).methods
+    split = "val/return_test", "mean return", "test"
+    for figure in (pictures.learning_curves(methods, *split), pictures.losses(methods), pictures.episodes(methods),
+                   pictures.per_task(methods, "test")):  # fmt: skip
+        figure.draw_without_rendering()
+        boxes = [axes.get_position() for axes in figure.axes if axes.axison]
+        assert min(min(box.width, box.height) for box in boxes) > 0.2, boxes
+    assert drawing.in_lines("Multi-task BC") == "Multi-task BC"
+    assert drawing.in_lines("mbml,model.lr=0.1,model.margin=4").splitlines() == [
+        "mbml, model.lr=0.1,",
+        "model.margin=4",
+    ]
+
+
 def test_names_beside_lines_do_not_overlap_and_keep_their_order(experiment):
     (axes,) = pictures.losses(read_experiment([experiment]).methods[:1]).axes  # the triplet loss ends at 0
     assert names_of(axes)[0] == ["Q", "KL", "triplet"]
