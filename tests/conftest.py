@@ -9,7 +9,7 @@ from jaxtyping import install_import_hook
 from torch import nn
 
 # Before the hook, under which Python compiles all that it imports anew, which takes ten seconds.
-for package in ("lightning.pytorch.cli", "matplotlib.pyplot", "mujoco", "gymnasium", "scipy.stats", "wandb"):
+for package in ("lightning.pytorch.cli", "matplotlib.pyplot", "mujoco", "gymnasium", "scipy.stats"):
     import_module(package)
 # Before the package is first imported, so that every function of it is checked.
 install_import_hook("mbml_lightning", "beartype.beartype")

@@ -13,6 +13,7 @@ LARGEST = 1_500_000  # bytes
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
+@pytest.mark.nightly
 def test_runs_and_its_claims_hold(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     assert "assert" in notebook.cells[-1].source, "the last cell of a notebook checks what it claims"

@@ -28,6 +28,7 @@ def workflow(runs: Path, **options) -> subprocess.Popen:
     return subprocess.Popen(words, cwd=ROOT, env=os.environ | {"PATH": path}, **pipe, **options)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_a_killed_workflow_goes_on_and_a_finished_one_rests(tmp_path):
     experiment = tmp_path / "PointGoal-tiny"

@@ -167,7 +167,8 @@ def _task_folders(root: Path) -> list[Path]:
     """List the folders task-00 .. task-(K-1), which must be all there are."""
     if not root.is_dir():
         old = replaced_by(root)
-        remedy = f"an overwriting was killed: mv {old} {root}" if old.exists() else "collect it, or correct the path"
+        collect = "collect it with `mbml fit -c conf/sac.yaml`, or give the folder of another with --data.store"
+        remedy = f"an overwriting was killed: mv {old} {root}" if old.exists() else collect
         raise StoreError(f"{root}: there is no store; {remedy}")
     found = {path for path in root.iterdir() if path.name.startswith("task-")}
     folders = [task_folder(root, index) for index in range(max(len(found), 1))]

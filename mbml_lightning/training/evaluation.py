@@ -286,8 +286,12 @@ class OnlineEvaluation(Evaluator, Callback):
         return bool(self.splits) and trainer.enable_validation and over and not STOP.agreed()
 
     def is_ended_early(self, trainer: L.Trainer) -> bool:
-        """Tell whether a callback such as Lightning's `EarlyStopping` has found that more updates do not help."""
-        return trainer.should_stop and not any(map(is_over, trainer.callbacks))  # type: ignore[attr-defined]
+        """Tell whether a callback such as Lightning's `EarlyStopping` has found that more updates do not help.
+
+        Ranks, whose clocks differ, agree that none of them was ended by its time.
+        """
+        timed = any(map(is_over, trainer.callbacks))  # type: ignore[attr-defined]
+        return trainer.should_stop and not any(ranks.gather(timed))
 
     def evaluate(self, trainer: L.Trainer) -> None:
         """Evaluate, and keep the step at which this ended or was interrupted."""

@@ -103,9 +103,10 @@ class TimeLimit(Timer):
         """Forget how long earlier processes took, where Lightning would restore it."""
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop after a block, without an evaluation unless one was due."""
+        """Stop after a block, on all ranks together, without an evaluation unless one was due."""
+        before = trainer.should_stop
         super().on_train_batch_end(trainer, *args, **kwargs)
-        if is_over(self) and not evaluation_is_due(trainer):
+        if trainer.should_stop and not before and not evaluation_is_due(trainer):
             trainer.limit_val_batches = 0
 
 

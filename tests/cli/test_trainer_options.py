@@ -7,17 +7,20 @@ import contextlib
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import lightning.pytorch.callbacks
 import lightning.pytorch.loggers
 import pytest
 import torch
-import wandb
 import yaml
 from commands import ROOT, command
 from lightning import Trainer
@@ -230,8 +233,10 @@ def test_arguments_that_change_no_weights(experiment, plain, tmp_path, monkeypat
     monkeypatch.chdir(ROOT)
     words = [f"--trainer.{name}{'+' * (name == 'callbacks')}={value}" for name, (value, *_) in TOGETHER.items()]
     try:
-        run = train(experiment, tmp_path / "run", *words)
+        with patch.dict(os.environ):  # where Lightning tells ranks of each other
+            run = train(experiment, tmp_path / "run", *words)
     finally:
+        torch.distributed.destroy_process_group()  # whose threads would not live in the processes of other tests
         torch.use_deterministic_algorithms(False)
         torch.autograd.set_detect_anomaly(False)
         torch.backends.cudnn.benchmark = False
@@ -456,20 +461,23 @@ def test_a_logger_that_the_trainer_does_not_take_is_refused(experiment):
     assert "trainer.logger" in refused(experiment, f"{LOGGER}LitLogger")
 
 
-def test_a_run_that_goes_on_goes_on_at_weights_and_biases(experiment, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
-    words = ["--trainer", str(ROOT / "conf/trainer/wandb.yaml"), "--ckpt_path=last", "--trainer.max_steps=10"]
-    folder = train(experiment, tmp_path / "run", *words).folder
-    wandb.finish()  # as the end of a process does
-    name = (folder / "wandb_id").read_text()
-    (folder / "evaluation.json").unlink()  # as if it had been stopped before
-    train(experiment, folder, *words)
-    wandb.finish()
-    assert [path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")] == [name, name]
-    train(experiment, folder, *words[:2], "--overwrite")
-    wandb.finish()
-    assert (folder / "wandb_id").read_text() != name
+def test_a_run_that_goes_on_goes_on_at_weights_and_biases(experiment, tmp_path):
+    """In processes of their own, as W&B leaves threads behind."""
+    run, environment = tmp_path / "run", os.environ | {"WANDB_MODE": "offline", "PYTHONPATH": str(ROOT)}
+    environment.pop("WANDB_RUN_ID", None)
+    words = [*command("bcq", experiment, f"--run={run}", *SMALL), "--trainer", str(ROOT / "conf/trainer/wandb.yaml")]
+
+    def identity(*more: str) -> str:
+        line = [sys.executable, "-m", "mbml_lightning", *words, "--trainer.max_steps=10", *more]
+        subprocess.run(line, env=environment, check=True, capture_output=True)
+        return (run / "wandb_id").read_text()
+
+    first = identity()
+    (run / "evaluation.json").unlink()  # as if it had been stopped before
+    assert identity("--ckpt_path=last") == first
+    assert identity("--overwrite") != first
+    tracked = [path.name.rpartition("-")[2] for path in (run / "wandb").glob("offline-run-*")]
+    assert sorted(tracked) == sorted([first, first, (run / "wandb_id").read_text()])
 
 
 # The page ---------------------------------------------------------------------------------------------------------

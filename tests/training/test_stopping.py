@@ -10,9 +10,10 @@ from unittest.mock import Mock
 import lightning as L
 import pytest
 from commands import command
+from lightning.pytorch.callbacks import Timer
 
 from mbml_lightning.cli.main import main
-from mbml_lightning.training.stopping import SIGNALS, STOP, GracefulStop, StopSignal
+from mbml_lightning.training.stopping import SIGNALS, STOP, GracefulStop, StopSignal, TimeLimit, is_over
 
 
 @pytest.fixture
@@ -91,3 +92,27 @@ def test_the_package_is_imported_where_there_are_fewer_signals():
     words += "from mbml_lightning.envs import make_vec_env; make_vec_env('AntDir')\n"
     words += "assert s.SIGNALS == [signal.SIGINT, signal.SIGTERM]"
     subprocess.run([sys.executable, "-c", words], check=True, timeout=120)
+
+
+def test_a_limit_of_time_begins_anew_in_every_process_and_a_timer_goes_on(monkeypatch):
+    now = iter([0.0, 7.0, 100.0, 105.0, 112.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    for kind, left in ((TimeLimit, 10.0), (Timer, 3.0)):
+        timer = kind("00:00:00:10")
+        timer.load_state_dict({"time_elapsed": {"train": 7.0}})
+        assert timer.time_remaining() == left
+    limit = TimeLimit("00:00:00:10")
+    limit.on_train_start(Mock(), Mock())  # at 0
+    assert not is_over(limit)  # at 7
+    limit.on_train_start(Mock(), Mock())  # at 100
+    assert not is_over(limit) and is_over(limit)  # at 105, at 112
+    assert not is_over(GracefulStop())
+
+
+@pytest.mark.parametrize(("stopped", "due", "limit"), [(True, False, 0), (True, True, 1.0), (False, False, 1.0)])
+def test_a_run_whose_time_is_up_is_evaluated_only_where_that_was_due(stopped, due, limit):
+    trainer = Mock(spec=L.Trainer, should_stop=False, limit_val_batches=1.0, val_check_batch=3)
+    trainer.strategy = Mock(broadcast=lambda mine: stopped)  # the first rank's clock decides
+    trainer.fit_loop = Mock(total_batch_idx=2 if due else 1)
+    TimeLimit("00:00:00:10").on_train_batch_end(trainer)
+    assert trainer.should_stop == stopped and trainer.limit_val_batches == limit
