@@ -236,7 +236,8 @@ def test_arguments_that_change_no_weights(experiment, plain, tmp_path, monkeypat
         with patch.dict(os.environ):  # where Lightning tells ranks of each other
             run = train(experiment, tmp_path / "run", *words)
     finally:
-        torch.distributed.destroy_process_group()  # whose threads would not live in the processes of other tests
+        torch.distributed.destroy_process_group()
+        torch.set_num_threads(1)  # of more, other tests could not fork
         torch.use_deterministic_algorithms(False)
         torch.autograd.set_detect_anomaly(False)
         torch.backends.cudnn.benchmark = False
