@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -101,9 +102,10 @@ def test_kill_and_resume_is_bit_identical(experiment, tmp_path, phase):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-def test_the_bar_of_a_run_that_goes_on_shows_how_far_it_is(experiment, tmp_path, capsys):
+def test_the_bar_of_a_run_that_goes_on_shows_how_far_it_is(experiment, tmp_path, capsys, monkeypatch):
     run_until_killed("bcq", experiment, tmp_path, 27)
     capsys.readouterr()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)  # elsewhere lines are written
     main([word.replace("bar=false", "bar=true") for word in words("bcq", experiment, tmp_path)])
     shown = capsys.readouterr().out
     assert all(f"| {block}/8 " in shown for block in (5, 6, 7, 8)) and "BCQ:" in shown

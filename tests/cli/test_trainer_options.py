@@ -233,11 +233,12 @@ def test_arguments_that_change_no_weights(experiment, plain, tmp_path, monkeypat
     monkeypatch.chdir(ROOT)
     words = [f"--trainer.{name}{'+' * (name == 'callbacks')}={value}" for name, (value, *_) in TOGETHER.items()]
     try:
-        with patch.dict(os.environ):  # where Lightning tells ranks of each other
+        # Lightning tells ranks of each other there, and would take all cores, with threads that no fork survives.
+        with patch.dict(os.environ, OMP_NUM_THREADS="1"):
             run = train(experiment, tmp_path / "run", *words)
     finally:
         torch.distributed.destroy_process_group()
-        torch.set_num_threads(1)  # of more, other tests could not fork
+        torch.set_num_threads(1)
         torch.use_deterministic_algorithms(False)
         torch.autograd.set_detect_anomaly(False)
         torch.backends.cudnn.benchmark = False
