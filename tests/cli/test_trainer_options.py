@@ -454,7 +454,6 @@ def test_a_logger_is_told_nothing_of_the_configuration_if_that_is_asked_for(expe
 
 @pytest.mark.parametrize("name", INSTALL)
 def test_a_logger_whose_package_is_not_installed_says_which_one_is(experiment, name):
-    pytest.importorskip("lightning")
     line = refused(experiment, f"{LOGGER}{name}", *["--trainer.logger.save_dir=${run}"] * (name[0] == "T"))
     assert f"lightning.pytorch.loggers.{name}: " in line and INSTALL[name] in line and "Union" not in line
 
