@@ -21,6 +21,15 @@ ACTING = [name for name, m in METHODS.items() if m.kind in ("method", "reference
 """Those that learn or choose actions and are trained on the train tasks."""
 
 
+STANDARDISED = "--scale.standardise=true"
+AS_ON_A_LAPTOP = [
+    ("sac", [STANDARDISED, *(f"--scale.sac_{word}" for word in ("copies=2", "updates_per_step=2", "actor_every=3", "layer_norm=true"))]),
+    ("bcq", [STANDARDISED]),
+    ("multi_task_bc", [STANDARDISED]),
+]
+"""Phases with options of `conf/scale/laptop.yaml` that the tiny scale has not."""
+
+
 def phases(task: dict) -> list[str]:
     """All that can run on the distribution of a task file, in an order in which they can."""
     usable = methods_for("varied" if "next_state_threshold" in task else "shared")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import BASELINES, ROOT, command
+from commands import AS_ON_A_LAPTOP, BASELINES, ROOT, command
 from processes import free_port, leave_weights, run_on_ranks, slurm
 
 from mbml_lightning import algorithms
@@ -73,11 +73,12 @@ def assert_same_log(one: Path, other: Path) -> None:
 # The same as one process ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("phase", APART + TOGETHER)
-def test_two_ranks_train_what_one_process_does(experiment, tmp_path, phase):
+@pytest.mark.parametrize(("phase", "options"), [*((phase, []) for phase in APART + TOGETHER), *AS_ON_A_LAPTOP])
+def test_two_ranks_train_what_one_process_does(experiment, tmp_path, phase, options):
     """Sums over half the rows, and the last numbers of a shorter stack, are rounded otherwise: 1e-6 and not bits."""
-    main(words(phase, experiment, tmp_path / "one"))
-    codes = run_on_ranks(2, words(phase, experiment, tmp_path / "two", 2), prepare=leave_weights(tmp_path))
+    main(words(phase, experiment, tmp_path / "one", 1, *options))
+    two = words(phase, experiment, tmp_path / "two", 2, *options)
+    codes = run_on_ranks(2, two, prepare=leave_weights(tmp_path))
     assert codes == [0, 0]
     assert difference(final(tmp_path / "one"), final(tmp_path / "two")) < 1e-6
     assert_same_log(tmp_path / "one", tmp_path / "two")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import BASELINES, NEEDED, command, configuration
+from commands import AS_ON_A_LAPTOP, BASELINES, NEEDED, command, configuration
 
 from mbml_lightning import algorithms
 from mbml_lightning.cli.main import main
@@ -32,7 +32,7 @@ def words(phase: str, experiment: Path, run: Path, *more: str) -> list[str]:
     return command(phase, experiment, *more, budget, interval)
 
 
-def run_until_killed(phase: str, experiment: Path, run: Path, updates: int) -> None:
+def run_until_killed(phase: str, experiment: Path, run: Path, updates: int, *options: str) -> None:
     """Run in a process that SIGKILLs itself in the middle of a block."""
 
     def die() -> None:
@@ -47,7 +47,7 @@ def run_until_killed(phase: str, experiment: Path, run: Path, updates: int) -> N
             return plain(self, batch)
 
         method.update = update
-        main(words(phase, experiment, run))
+        main(words(phase, experiment, run, *options))
 
     process = multiprocessing.get_context("fork").Process(target=die)
     process.start()
@@ -83,15 +83,15 @@ def assert_same(a, b, where: str = "") -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-@pytest.mark.parametrize("phase", LEARNERS)
-def test_kill_and_resume_is_bit_identical(experiment, tmp_path, phase):
-    main(words(phase, experiment, tmp_path / "whole"))
-    run_until_killed(phase, experiment, tmp_path / "killed", 27)
+@pytest.mark.parametrize(("phase", "options"), [*((phase, []) for phase in LEARNERS), *AS_ON_A_LAPTOP])
+def test_kill_and_resume_is_bit_identical(experiment, tmp_path, phase, options):
+    main(words(phase, experiment, tmp_path / "whole", *options))
+    run_until_killed(phase, experiment, tmp_path / "killed", 27, *options)
     assert final(tmp_path / "killed")["global_step"] == 20
-    run_until_killed(phase, experiment, tmp_path / "killed", 6)  # before the next checkpoint: again from 20
-    main(words(phase, experiment, tmp_path / "killed"))
+    run_until_killed(phase, experiment, tmp_path / "killed", 6, *options)  # before the next checkpoint: again from 20
+    main(words(phase, experiment, tmp_path / "killed", *options))
     whole, resumed = final(tmp_path / "whole"), final(tmp_path / "killed")
-    assert whole["global_step"] == resumed["global_step"] == 40
+    assert whole["global_step"] == resumed["global_step"] >= 40
     assert_same(whole["state_dict"], resumed["state_dict"])
     assert_same(whole["optimizer_states"], resumed["optimizer_states"])
     if phase == "sac":

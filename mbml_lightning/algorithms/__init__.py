@@ -1,6 +1,7 @@
 """The methods as LightningModules: wiring only."""
 
 from mbml_lightning.algorithms.bcq import BCQ
+from mbml_lightning.algorithms.best_teacher import BestTeacher
 from mbml_lightning.algorithms.contextual_bcq import ContextualBCQ
 from mbml_lightning.algorithms.mbml import MBML
 from mbml_lightning.algorithms.multi_task_bc import MultiTaskBC
@@ -16,6 +17,7 @@ __all__ = [
     "PEARL",
     "SAC",
     "Algorithm",
+    "BestTeacher",
     "ContextualBCQ",
     "MultiTaskBC",
     "Random",

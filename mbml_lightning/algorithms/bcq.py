@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from mbml_lightning.arguments import PositiveFloat, PositiveInt, Seed, UnitInterval
+from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.nets.heads import (
     CandidateEncoder,
     CandidateGenerator,
@@ -18,6 +19,7 @@ from mbml_lightning.nets.heads import (
     perturb,
 )
 from mbml_lightning.nets.mlp import fan_in_uniform
+from mbml_lightning.nets.standardiser import Standardiser
 from mbml_lightning.objectives import bcq as loss
 from mbml_lightning.objectives import td
 from mbml_lightning.policies.bcq import BCQPolicy
@@ -59,6 +61,7 @@ class BCQNetworks(nn.Module):
         options: Discount, targets and candidates.
         z_dim: Dimensions of the task identity, 0 for none.
         members: Number of tasks with networks of their own, as a tuple; none for one set of networks.
+        layer_norm: Normalise what enters the critics' ReLUs.
     """
 
     def __init__(
@@ -70,10 +73,11 @@ class BCQNetworks(nn.Module):
         options: "BCQOptions",
         z_dim: int = 0,
         members: tuple[int, ...] = (),
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.options, init = options, fan_in_uniform
-        self.q = QFunction(*dims, q_hidden, z_dim, (2, *members), init)
+        self.q = QFunction(*dims, q_hidden, z_dim, (2, *members), init, layer_norm)
         self.perturbation = Perturbation(*dims, perturbation_hidden, z_dim, members, init)
         self.generator = CandidateGenerator(*dims, vae_hidden, z_dim, members, init)
         self.latent = CandidateEncoder(*dims, vae_hidden, z_dim, members, init)
@@ -118,9 +122,10 @@ class BCQNetworks(nn.Module):
         """Values of the first critic, by which candidates are chosen."""
         return self.q(s, a, z, member=0)
 
-    def policy(self) -> BCQPolicy:
+    def policy(self, inputs: nn.Module) -> BCQPolicy:
         """The policy that proposes candidates, perturbs them, and takes the best by the first critic."""
-        return BCQPolicy(self.generator, self.perturbation, self.first_q, self.options.candidates, self.options.phi)
+        o = self.options
+        return BCQPolicy(self.generator, self.perturbation, self.first_q, o.candidates, o.phi, inputs)
 
 
 class BCQ(PerTask):
@@ -140,6 +145,8 @@ class BCQ(PerTask):
         candidates: Candidate actions of the target and when acting.
         updates_per_block: Gradient updates of a Lightning batch.
         seed: Seed of the updates' randomness.
+        layer_norm: Normalise what enters the critics' ReLUs.
+        standardise: Standardise states for all networks, by each task's own statistics.
     """
 
     def __init__(
@@ -157,12 +164,15 @@ class BCQ(PerTask):
         candidates: PositiveInt = 10,
         updates_per_block: PositiveInt = 50,
         seed: Seed = 0,
+        layer_norm: bool = False,
+        standardise: bool = False,
     ) -> None:
         super().__init__(distribution, num_tasks, updates_per_block, seed)
         self.save_hyperparameters()
-        self.batch_size, self.lr = batch_size, lr
-        options = BCQOptions(discount, tau, soft_min, phi, candidates)
-        self.networks = BCQNetworks(self.dims, hidden, vae_hidden, hidden, options, members=(self.num_tasks,))
+        self.batch_size, self.lr, members = batch_size, lr, (self.num_tasks,)
+        self.inputs = Standardiser(self.dims[0], members) if standardise else self.inputs
+        options, widths = BCQOptions(discount, tau, soft_min, phi, candidates), (hidden, vae_hidden, hidden)
+        self.networks = BCQNetworks(self.dims, *widths, options, members=members, layer_norm=layer_norm)
 
     def configure_optimizers(self) -> list[Adam]:
         """Make one Adam for each of the three losses, over the stacked weights of all tasks."""
@@ -173,7 +183,7 @@ class BCQ(PerTask):
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
         """Train the CVAE, the critics and the perturbation in BCQ's order, then move the targets."""
         vae, q, perturbation = self.optimizer_list()
-        t, nets = batch.transitions, self.networks
+        t, nets = self.standardised(batch.transitions), self.networks
         losses = {"vae_loss": nets.vae_loss(t, self.randn)}
         self.step(vae, losses["vae_loss"])
         losses["q_loss"] = nets.q_loss(t, self.randn)
@@ -185,4 +195,17 @@ class BCQ(PerTask):
 
     def policy(self) -> BCQPolicy:
         """The policies of all teachers, each for its own task."""
-        return self.networks.policy()
+        return self.networks.policy(self.inputs)
+
+
+def load_bcq(checkpoint: Checkpoint, distribution: str) -> BCQ:
+    """Load frozen teachers.
+
+    Raises:
+        CheckpointError: If the checkpoint is of another method or distribution.
+    """
+    checkpoint.check(method="BCQ", distribution=distribution)
+    hyper_parameters = checkpoint.content["hyper_parameters"].items()
+    bcq = BCQ(**{name: value for name, value in hyper_parameters if not name.startswith("_")})  # Lightning's own
+    bcq.load_state_dict(checkpoint.state_dict)
+    return bcq.requires_grad_(False)

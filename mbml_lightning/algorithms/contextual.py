@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mbml_lightning.arguments import NonNegativeFloat, PositiveInt, Seed
 from mbml_lightning.data.relabelling import Relabelled, Relabeller, under_every_task
 from mbml_lightning.errors import ConfigurationError
+from mbml_lightning.nets.standardiser import Standardiser
 from mbml_lightning.nets.task_encoder import TaskEncoder, product, sample
 from mbml_lightning.objectives.divergence import kl_to_prior
 from mbml_lightning.objectives.hooks import ContextStep, StepHook, hook_losses
@@ -33,6 +34,7 @@ class ContextualAlgorithm(Algorithm):
         combine: Infer z from own and relabelled rows together, 2C rows, instead of C rows drawn from either.
         standardise_context: Give the encoder inputs of mean 0 and deviation 1; without it, differences of rewards can
             be small beside those of states, and the triplet takes longer to leave its margin.
+        standardise: Standardise states for all other networks, by statistics of all tasks together.
         updates_per_block: Gradient updates of a Lightning batch.
         seed: Seed of the updates' randomness.
     """
@@ -53,6 +55,7 @@ class ContextualAlgorithm(Algorithm):
         kl_mean_over_tasks: bool = False,
         combine: bool = True,
         standardise_context: bool = False,
+        standardise: bool = False,
         updates_per_block: PositiveInt = 50,
         seed: Seed = 0,
     ) -> None:
@@ -61,6 +64,7 @@ class ContextualAlgorithm(Algorithm):
         self.relabeller, self.combine, self.standardise_context = relabeller, combine, standardise_context
         self.context_size, self.context_rows = context_size, context_size * context_sets
         self.kl_weight, self.kl_mean_over_tasks = kl_weight, kl_mean_over_tasks
+        self.inputs = Standardiser(self.dims[0]) if standardise else self.inputs
         self.encoder = TaskEncoder(*self.dims, z_dim, encoder_hidden)
         self.hooks = nn.ModuleDict(dict(hooks or {}))
         for hook in (hooks or {}).values():

@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 
-from mbml_lightning.algorithms.bcq import BCQ
+from mbml_lightning.algorithms.bcq import load_bcq
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm
 from mbml_lightning.arguments import PositiveFloat, PositiveInt, UnitInterval
 from mbml_lightning.data.rows import Rows
@@ -29,11 +29,13 @@ class Teachers(NamedTuple):
         q: Values Q_1..Q_K of the first critics.
         generator: Candidates G_1..G_K.
         perturbation: Corrections xi_1..xi_K.
+        inputs: What they see of states.
     """
 
     q: Callable[[Tensor, Tensor], Tensor]
     generator: CandidateGenerator
     perturbation: Perturbation
+    inputs: nn.Module = nn.Identity()
 
 
 class MBML(ContextualAlgorithm):
@@ -96,13 +98,15 @@ class MBML(ContextualAlgorithm):
 
     def distil(self, t: Transitions, step: ContextStep) -> dict[str, Tensor]:
         """Losses against the teachers: that of values (Eq. 3, first term), L_G (Eq. 4) and L_xi (Eq. 5)."""
-        s, a, z = t.observations, t.actions, step.z_of_rows(t.rewards.shape[1])
+        a, z = t.actions, step.z_of_rows(t.rewards.shape[1])
         fixed_z = z.detach()  # only values teach the encoder
         with torch.no_grad():
+            s = self.teachers.inputs(t.observations)
             nu = clipped_noise(self.randn(*s.shape[:-1], self.generator.latent_dim))
             teacher_a = self.teachers.generator(s, nu)
             teacher_xi = self.teachers.perturbation(s, teacher_a)
             teacher_q = self.teachers.q(s, a)
+        s = self.inputs(t.observations)
         return {
             "q_loss": distillation.value_distillation(self.q(s, a, z), teacher_q),
             "candidate_loss": distillation.candidate_distillation(self.generator(s, nu, fixed_z), teacher_a),
@@ -113,7 +117,7 @@ class MBML(ContextualAlgorithm):
 
     def policy(self) -> BCQPolicy:
         """The policy that acts for any task, given z."""
-        return BCQPolicy(self.generator, self.perturbation, self.q, self.candidates, self.phi)
+        return BCQPolicy(self.generator, self.perturbation, self.q, self.candidates, self.phi, self.inputs)
 
 
 def load_teachers(checkpoint: Checkpoint, distribution: str, rows: Rows) -> Teachers:
@@ -122,15 +126,12 @@ def load_teachers(checkpoint: Checkpoint, distribution: str, rows: Rows) -> Teac
     Raises:
         CheckpointError: If the checkpoint is of another method, distribution, store or number of tasks.
     """
-    checkpoint.check(method="BCQ", distribution=distribution)
+    bcq = load_bcq(checkpoint, distribution)
     checkpoint.check_data(rows.digest)
-    hyper_parameters = checkpoint.content["hyper_parameters"].items()
-    bcq = BCQ(**{name: value for name, value in hyper_parameters if not name.startswith("_")})  # Lightning's own
     if bcq.num_tasks != (asked := len(rows.packed)):
         found = f"{checkpoint.path}: teaches {bcq.num_tasks} tasks"
         raise CheckpointError(
             f"{found}, {asked} are learned: set model.num_tasks to {bcq.num_tasks}, or train them too"
         )
-    bcq.load_state_dict(checkpoint.state_dict)
-    nets = bcq.networks.requires_grad_(False).to(rows.packed.device)
-    return Teachers(partial(nets.q, member=0), nets.generator, nets.perturbation)
+    nets = bcq.to(rows.packed.device).networks
+    return Teachers(partial(nets.q, member=0), nets.generator, nets.perturbation, bcq.inputs)

@@ -44,7 +44,7 @@ class MultiTaskBC(ContextualAlgorithm):
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
         """Raise the likelihood of the batches' actions; the encoder learns from it too."""
         step = self.infer(batch, self.relabel(batch))
-        t, z = batch.transitions, step.z_of_rows(batch.transitions.rewards.shape[1])
+        t, z = self.standardised(batch.transitions), step.z_of_rows(batch.transitions.rewards.shape[1])
         mean, log_std = self.actor(t.observations, z)
         losses = {"actor_loss": -squashed_log_prob(mean, log_std, t.actions).mean()}
         losses = self.with_encoder_losses(losses, step)
@@ -53,4 +53,4 @@ class MultiTaskBC(ContextualAlgorithm):
 
     def policy(self) -> GaussianPolicy:
         """The policy that acts with the actor's mean."""
-        return GaussianPolicy(self.actor, self.distribution.action_dim, deterministic=True)
+        return GaussianPolicy(self.actor, self.distribution.action_dim, True, self.inputs)

@@ -1,7 +1,9 @@
 """Phase 0: soft actor-critic on K stacked tasks, whose experience becomes the batches B_i."""
 
 import copy
+import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,9 +13,11 @@ from torch.optim import Adam
 from mbml_lightning import ranks
 from mbml_lightning.arguments import NonNegativeInt, PositiveFloat, PositiveInt, Seed, UnitInterval
 from mbml_lightning.data.blocks import Block
+from mbml_lightning.data.budget import steps_of
 from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
 from mbml_lightning.nets.heads import QFunction
+from mbml_lightning.nets.standardiser import Standardiser
 from mbml_lightning.objectives import sac as loss
 from mbml_lightning.objectives import td
 from mbml_lightning.policies.gaussian import GaussianPolicy
@@ -24,7 +28,7 @@ from mbml_lightning.types import TaskBatch, Transitions
 
 
 class SAC(PerTask):
-    """K independent soft actor-critics; every update follows one environment step of each task.
+    """K independent soft actor-critics, whose updates follow steps of each task's environments.
 
     Args:
         distribution: Name of the task distribution.
@@ -36,8 +40,13 @@ class SAC(PerTask):
         discount: gamma.
         tau: Rate at which target networks follow.
         warmup: Steps a task taken with the initial policy before the first update.
+        updates_per_step: Updates after a step of all copies of a task's environment.
+        actor_every: Updates of the critics for one of actor and temperature.
+        initial_temperature: alpha at the beginning.
+        layer_norm: Normalise what enters the critics' ReLUs.
+        standardise: Standardise states for all networks, by each task's own statistics.
         copy_targets: Begin with targets equal to the critics; the official code draws them independently.
-        updates_per_block: Updates, and steps before them, of a Lightning batch.
+        updates_per_block: Updates of a Lightning batch, before which their steps are taken.
         seed: Seed of the updates' randomness.
         split: Which official tasks; policies of ``test`` or ``ood`` collect contexts for the evaluation there.
     """
@@ -59,16 +68,24 @@ class SAC(PerTask):
         updates_per_block: PositiveInt = 50,
         seed: Seed = 0,
         split: str = "train",
+        updates_per_step: PositiveInt = 1,
+        actor_every: PositiveInt = 1,
+        initial_temperature: PositiveFloat = 1.0,
+        layer_norm: bool = False,
+        standardise: bool = False,
     ) -> None:
         super().__init__(distribution, num_tasks, updates_per_block, seed, split)
         self.save_hyperparameters()
+        self.updates_per_step, self.actor_every, self.done = updates_per_step, actor_every, 0
         self.batch_size, self.lr, self.discount, self.tau, self.warmup = batch_size, lr, discount, tau, warmup
-        dims, k = (self.distribution.observation_dim, self.distribution.action_dim), self.num_tasks
-        self.actor = GaussianActor(*dims, actor_hidden, members=(k,))
-        self.q = QFunction(*dims, critic_hidden, members=(2, k))
-        self.q_target = copy.deepcopy(self.q) if copy_targets else QFunction(*dims, critic_hidden, members=(2, k))
+        k = self.num_tasks
+        self.inputs = Standardiser(self.dims[0], (k,)) if standardise else self.inputs
+        self.actor = GaussianActor(*self.dims, actor_hidden, members=(k,))
+        critics = partial(QFunction, *self.dims, critic_hidden, members=(2, k), layer_norm=layer_norm)
+        self.q = critics()
+        self.q_target = copy.deepcopy(self.q) if copy_targets else critics()
         self.q_target.requires_grad_(False)
-        self.log_alpha = nn.Parameter(torch.zeros(k, 1))
+        self.log_alpha = nn.Parameter(torch.full((k, 1), math.log(initial_temperature)))
 
     def configure_optimizers(self) -> list[Adam]:
         """Make an Adam each for the critics, the actors and the temperatures."""
@@ -76,19 +93,25 @@ class SAC(PerTask):
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
         """Train critics, actors and temperatures, then move the targets."""
-        q, actor, temperature = self.optimizer_list()
-        t, alpha = batch.transitions, self.log_alpha.detach().exp()
+        t, alpha = self.standardised(batch.transitions), self.log_alpha.detach().exp()
         losses = {"q_loss": td.squared_error(self.q(t.observations, t.actions), self.target(t, alpha))}
-        self.step(q, losses["q_loss"])
-        a, log_prob = self.sample_actions(t.observations)
-        losses["actor_loss"] = loss.actor_loss(self.q(t.observations, a), log_prob, alpha)
-        self.step(actor, losses["actor_loss"])
-        losses["temperature_loss"] = loss.temperature_loss(
-            self.log_alpha, log_prob.detach(), -float(self.distribution.action_dim)
-        )
-        self.step(temperature, losses["temperature_loss"])
+        self.step(self.optimizer_list()[0], losses["q_loss"])
+        if self.done % self.actor_every == 0:
+            losses |= self.update_actor(t.observations, alpha)
         move_towards(self.q_target, self.q, self.tau)
+        self.done += 1
         return {name: value / len(self.share.tasks) for name, value in losses.items()}
+
+    def update_actor(self, s: Tensor, alpha: Tensor) -> dict[str, Tensor]:
+        """Train actors, then temperatures; returns their losses."""
+        _, actor, temperature = self.optimizer_list()
+        a, log_prob = self.sample_actions(s)
+        actor_loss = loss.actor_loss(self.q(s, a), log_prob, alpha)
+        self.step(actor, actor_loss)
+        target_entropy = -float(self.distribution.action_dim)
+        temperature_loss = loss.temperature_loss(self.log_alpha, log_prob.detach(), target_entropy)
+        self.step(temperature, temperature_loss)
+        return {"actor_loss": actor_loss, "temperature_loss": temperature_loss}
 
     @torch.no_grad()
     def target(self, t: Transitions, alpha: Tensor) -> Tensor:
@@ -104,7 +127,7 @@ class SAC(PerTask):
 
     def policy(self) -> GaussianPolicy:
         """The policies of all tasks, each acting with its own actor's mean."""
-        return GaussianPolicy(self.actor, self.distribution.action_dim, deterministic=True)
+        return GaussianPolicy(self.actor, self.distribution.action_dim, True, self.inputs)
 
     def identity(self) -> dict[str, str]:
         """Names of method, distribution and task split, by which a checkpoint is recognised."""
@@ -120,30 +143,36 @@ class SAC(PerTask):
 
     def on_fit_start(self) -> None:
         """Take the warm-up steps with the initial policy; Lightning calls this before the first block."""
+        self.collect(0)
         super().on_fit_start()
-        if self.rows.count < self.warmup:
-            self.collect(self.warmup - self.rows.count)
 
     def training_step(self, block: Block, index: int) -> None:
-        """Take as many environment steps of every task as the block has updates, then make the updates."""
-        returns = [r for part in ranks.gather(self.collect(len(block))) for r in part]
+        """Take the environment steps that the block's updates follow, then make the updates."""
+        self.done = self.global_step
+        returns = [r for part in ranks.gather(self.collect(self.done + len(block))) for r in part]
+        self.follow_states()
         super().training_step(block, index)
         if returns:
             mean = sum(returns) / len(returns)
             self.write({"train/return": mean})
             self.log("return", mean, prog_bar=True, logger=False, batch_size=1)
 
-    def collect(self, steps: int) -> list[float]:
-        """Take ``steps`` environment steps of every task with samples from the actors; returns of ended episodes."""
+    def collect(self, updates: int) -> list[float]:
+        """Take what is missing of the steps for so many updates; returns of the episodes that end."""
         torch.manual_seed(seed_of(self.seed, self.split, self.rows.count, "collect", bits=56))
-        return self.data.collect(self.behaviour(), steps)
+        missing = self.steps_of(updates) - self.rows.count
+        return self.data.collect(self.behaviour(), missing // self.data.copies)
+
+    def steps_of(self, updates: int) -> int:
+        """Count the steps of each task that so many updates need, warm-up included."""
+        return steps_of(updates, self.warmup, self.data.copies, self.updates_per_step)
 
     def behaviour(self) -> GaussianPolicy:
         """The policies that collect: they sample from the actors."""
-        return GaussianPolicy(self.actor, self.distribution.action_dim)
+        return GaussianPolicy(self.actor, self.distribution.action_dim, False, self.inputs)
 
     def on_fit_end(self) -> None:
         """Write the store once all steps are taken; Lightning calls this when training ends, also early."""
-        whole = self.data.rows.count >= self.warmup + self.trainer.max_steps
+        whole = self.data.rows.count >= self.steps_of(self.trainer.max_steps)
         if whole and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.data.write_store(Path(self.data.store), {"method": "SAC", **self.provenance()})

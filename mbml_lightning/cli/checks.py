@@ -9,8 +9,10 @@ from typing import Any, NoReturn, get_args, get_type_hints
 from mbml_lightning import envs
 from mbml_lightning.cli.tasks import stored_tasks
 from mbml_lightning.cli.trainer_options import check_trainer
+from mbml_lightning.data.budget import steps_of
+from mbml_lightning.data.online import check_amounts
 from mbml_lightning.envs import TaskDistribution
-from mbml_lightning.errors import ConfigurationError
+from mbml_lightning.errors import ConfigurationError, StoreError
 
 Values = Mapping[str, Any]
 PACKAGE = __name__.partition(".")[0]
@@ -101,7 +103,7 @@ def check_agreement(config: Values, trains: bool) -> None:
         check_range("trainer.val_check_interval", interval, 1, 10**9)
         check_range("trainer.max_steps", trainer["max_steps"], 1, 10**9)
         if not trainer["fast_dev_run"]:  # which collects little and keeps nothing
-            check_collection(model.get("warmup", 0) + trainer["max_steps"], data)
+            check_collection(model, data, trainer["max_steps"])
 
 
 def check_seed(seed: Any) -> None:
@@ -137,9 +139,15 @@ def check_tasks(name: str, distribution: TaskDistribution, model: Values, data: 
                 refuse(f"{section}.{argument}", value, f"{'null' if expected is None else expected}, as elsewhere")
 
 
-def check_collection(steps: int, data: Values) -> None:
-    """Refuse data that would keep fewer steps than are taken, or more."""
-    if data.get("capacity", steps) < steps:
-        refuse("data.capacity", data["capacity"], f"at least {steps}, model.warmup and trainer.max_steps together")
-    if data.get("interactions", 0) > steps:
-        raise ConfigurationError(f"data.interactions is {data['interactions']}, but only {steps} steps are collected")
+def check_collection(model: Values, data: Values, updates: int) -> None:
+    """Refuse a collection that would keep fewer steps than are taken, or more, or that its copies cannot share."""
+    if "capacity" not in data:
+        return
+    copies = data.get("copies", 1)
+    steps = steps_of(updates, model.get("warmup", 0), copies, model.get("updates_per_step", 1))
+    if data["capacity"] < steps:
+        refuse("data.capacity", data["capacity"], f"at least {steps}, for model.warmup and trainer.max_steps")
+    try:
+        check_amounts(data["interactions"], steps, copies)
+    except StoreError as error:
+        raise ConfigurationError(str(error)) from None

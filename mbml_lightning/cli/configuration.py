@@ -3,7 +3,32 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mbml_lightning.arguments import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from mbml_lightning.arguments import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+
+
+@dataclass(frozen=True)
+class LaptopSpec:
+    """What ``conf/scale/laptop.yaml`` takes from a task: budgets for two cores, and how SAC learns this task best.
+
+    Args:
+        interactions: Transitions of each task's batch.
+        collection_steps: Environment steps of SAC on each task, warm-up included.
+        copies: Copies of each task's environment in which SAC collects.
+        updates_per_step: Updates of SAC after a step of all copies.
+        sac_batch_size: Transitions a task in an update of SAC.
+        discount: SAC's discount; those of the other phases are the paper's.
+        bcq_updates: Updates of BCQ.
+        mbml_updates: Updates of phase 2, and of the baselines.
+    """
+
+    interactions: PositiveInt = 20_000
+    collection_steps: PositiveInt = 20_000
+    copies: PositiveInt = 4
+    updates_per_step: PositiveInt = 1
+    sac_batch_size: PositiveInt = 128
+    discount: UnitInterval = 0.99
+    bcq_updates: PositiveInt = 5_000
+    mbml_updates: PositiveInt = 6_000
 
 
 @dataclass(frozen=True)
@@ -18,6 +43,7 @@ class TaskSpec:
         relabel_threshold: Standard deviation of the reward ensemble above which a transition is not relabelled.
         next_state_threshold: The same of the next-state ensemble, its deviations averaged over the state's dimensions;
             None where tasks share their physics, so that next states need no relabelling.
+        laptop: What the scale ``laptop`` takes from here.
     """
 
     distribution: str
@@ -26,6 +52,7 @@ class TaskSpec:
     bcq_updates: PositiveInt
     relabel_threshold: NonNegativeFloat
     next_state_threshold: NonNegativeFloat | None = None
+    laptop: LaptopSpec = field(default_factory=LaptopSpec)
 
 
 @dataclass(frozen=True)
@@ -37,11 +64,19 @@ class Scale:
         collection_steps: Environment steps of SAC on each task, by default the task's.
         bcq_updates: Updates of BCQ, by default the task's.
         name: Part of the name of the runs' folder.
+        standardise: Standardise states for SAC, BCQ, phase 2 and the baselines.
         warmup: Steps of SAC before its first update.
         sac_hidden: Hidden layers of SAC's critics.
         sac_actor_hidden: Hidden layers of SAC's actors.
         sac_batch_size: Transitions a task in an update of SAC.
         sac_lr: Learning rate of SAC.
+        sac_discount: gamma of SAC.
+        sac_tau: Rate at which SAC's target networks follow.
+        sac_copies: Copies of each task's environment in which SAC collects.
+        sac_updates_per_step: Updates of SAC after a step of all copies.
+        sac_actor_every: Updates of SAC's critics for one of actor and temperature.
+        sac_initial_temperature: SAC's alpha at the beginning.
+        sac_layer_norm: Normalise what enters the ReLUs of SAC's critics.
         bcq_hidden: Hidden layers of BCQ's critics and perturbation.
         vae_hidden: Hidden layers of BCQ's CVAE.
         bcq_lr: Learning rate of BCQ.
@@ -68,12 +103,20 @@ class Scale:
     collection_steps: PositiveInt
     bcq_updates: PositiveInt
     name: str = "paper"
+    standardise: bool = False
     # phase 0: SAC
     warmup: NonNegativeInt = 10_000
     sac_hidden: list[PositiveInt] = field(default_factory=lambda: [1024] * 7)
     sac_actor_hidden: list[PositiveInt] = field(default_factory=lambda: [256, 256])
     sac_batch_size: PositiveInt = 256
     sac_lr: PositiveFloat = 3e-4
+    sac_discount: UnitInterval = 0.99
+    sac_tau: UnitInterval = 0.005
+    sac_copies: PositiveInt = 1
+    sac_updates_per_step: PositiveInt = 1
+    sac_actor_every: PositiveInt = 1
+    sac_initial_temperature: PositiveFloat = 1.0
+    sac_layer_norm: bool = False
     # phase 1: BCQ and the ensembles
     bcq_hidden: list[PositiveInt] = field(default_factory=lambda: [400, 300])
     vae_hidden: list[PositiveInt] = field(default_factory=lambda: [750, 750])

@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf import DictConfig, OmegaConf
 from yaml import SafeDumper  # type: ignore[import-untyped]  # that of jsonargparse
 
+from mbml_lightning.data.budget import updates_of
 from mbml_lightning.errors import ConfigurationError
 
 Values = dict[str, Any]
@@ -21,8 +22,8 @@ PRINT = "--print_config"
 """Prints the configuration with its interpolations, ``--print_config=resolved`` with their values."""
 
 OmegaConf.register_resolver("blocks", lambda updates, per_block: max(1, updates // per_block))
-OmegaConf.register_resolver("minus", lambda a, b: a - b)
 OmegaConf.register_resolver("twice", lambda a: 2 * a)
+OmegaConf.register_resolver("updates", updates_of)
 SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 

@@ -1,5 +1,6 @@
-"""Experience that grows while a method learns: K environments side by side and the replay that they fill."""
+"""Experience that grows while a method learns: environments side by side and the replay that they fill."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +27,52 @@ EPISODES = ("episode", "episode_return", "observations")  # what collection keep
 
 
 def episode_returns(
-    rewards: Float[np.ndarray, " N"], terminations: Bool[np.ndarray, " N"], truncations: Bool[np.ndarray, " N"]
+    rewards: Float[np.ndarray, " N"],
+    terminations: Bool[np.ndarray, " N"],
+    truncations: Bool[np.ndarray, " N"],
+    copies: int = 1,
 ) -> list[float]:
-    """Returns of all finished episodes in their order: the learning curve of a collection."""
-    ends = np.flatnonzero(terminations | truncations) + 1
-    totals = np.concatenate([[0.0], rewards.cumsum(dtype=np.float64)])
-    returns: list[float] = np.diff(totals[np.concatenate([[0], ends])]).tolist()
-    return returns
+    """Returns of all finished episodes in the order of their ends: the learning curve of a collection.
+
+    Row ``t * copies + c`` is step t of copy c, whose episodes follow one another.
+    """
+    steps, of_copy = np.nonzero((terminations | truncations).reshape(-1, copies))
+    totals = rewards.reshape(-1, copies).cumsum(0, dtype=np.float64)[steps, of_copy]
+    returns = np.empty(len(totals))
+    for copy in range(copies):
+        returns[of_copy == copy] = np.diff(totals[of_copy == copy], prepend=0.0)
+    listed: list[float] = returns.tolist()
+    return listed
+
+
+def check_amounts(interactions: int, capacity: int, copies: int) -> None:
+    """Refuse to keep more steps of a task than are collected, or numbers that its copies cannot share.
+
+    Raises:
+        StoreError: If so.
+    """
+    if interactions > capacity:
+        raise StoreError(f"data.interactions is {interactions}, but only {capacity} steps are collected")
+    for name, steps in {"interactions": interactions, "capacity": capacity}.items():
+        if steps % copies:
+            raise StoreError(f"data.{name} is {steps}, but must be a multiple of data.copies, {copies}")
 
 
 class OnlineDataModule(L.LightningDataModule):
-    """One environment and one replay for each training task.
+    """Environments and a replay for each training task.
+
+    The copies of a task's environment take their steps together, and each has its own episodes. Row ``t * copies + c``
+    of a replay is step t of copy c: in time order, with the copies interleaved.
 
     Args:
         store: Where the batches are written to at the end.
         distribution: The task distribution.
         interactions: Transitions of each task's batch: the first so many that were collected.
-        capacity: Steps a task that are collected in all.
+        capacity: Steps a task that are collected in all, of all its copies together.
         num_tasks: K, if fewer than all official tasks of the split.
         split: Which official tasks.
         seed: Seed of the environments.
+        copies: Copies of each task's environment (m).
     """
 
     def __init__(
@@ -57,9 +84,11 @@ class OnlineDataModule(L.LightningDataModule):
         num_tasks: PositiveInt | None = None,
         split: str = "train",
         seed: Seed = 0,
+        copies: PositiveInt = 1,
     ) -> None:
         super().__init__()
         self.store, self.interactions, self.capacity, self.seed = store, interactions, capacity, seed
+        self.copies = copies
         self.distribution = envs.distribution(distribution)
         self.split, self.tasks = split, self.distribution.tasks(split)[:num_tasks]
         self.digest: str | None = None
@@ -71,24 +100,24 @@ class OnlineDataModule(L.LightningDataModule):
         self.collects = stage == "fit"
         if not self.collects:
             return
-        if self.interactions > self.capacity:
-            raise StoreError(f"data.interactions is {self.interactions}, but only {self.capacity} steps are collected")
+        check_amounts(self.interactions, self.capacity, self.copies)
         self.own = ranks.own_tasks(len(self.tasks))
-        k, tasks = len(self.own), self.tasks[self.own.start : self.own.stop]
+        k, tasks = len(self.own), self.tasks[self.own.start : self.own.stop].repeat(self.copies, axis=0)
         self.env = envs.make_vec_env(self.distribution.name, tasks, autoreset_mode=AutoresetMode.DISABLED)
         of = self.distribution
         self.rows = Rows.empty(k, self.capacity, of.observation_dim, of.action_dim, of.unobserved_outcomes)
         if self.trainer:
             self.rows.packed = self.rows.packed.to(self.trainer.strategy.root_device)
         self.truncations = torch.zeros(k, self.capacity, dtype=torch.bool)
-        self.episode = np.zeros(k, np.int64)
-        self.episode_return = np.zeros(k)
-        self.observations = self._reset(np.ones(k, bool))
+        self.episode = np.zeros(len(tasks), np.int64)
+        self.episode_return = np.zeros(len(tasks))
+        self.observations = self._reset(np.ones(len(tasks), bool))
 
     def _reset(self, mask: np.ndarray) -> np.ndarray:
-        """Begin new episodes where ``mask``; an episode's start depends on (seed, split, task, episode) alone."""
-        episodes = zip(self.own, self.episode.tolist(), strict=True)
-        seeds = [seed_of(self.seed, self.split, k, e, "collect reset") for k, e in episodes]
+        """Begin new episodes where ``mask``; their starts depend on (seed, split, task, episode, copy) alone."""
+        copies = product(self.own, range(self.copies))
+        names = [(k, e, c) if c else (k, e) for (k, c), e in zip(copies, self.episode.tolist(), strict=True)]
+        seeds = [seed_of(self.seed, self.split, *name, "collect reset") for name in names]
         self.episode += mask
         self.episode_return[mask] = 0
         return self.env.reset(seed=seeds, options={"reset_mask": mask})[0]
@@ -96,21 +125,25 @@ class OnlineDataModule(L.LightningDataModule):
     @cores_for_physics()
     @torch.no_grad()
     def collect(self, policy: Policy, steps: int, z: Float[Tensor, "K 1 Z"] | None = None) -> list[float]:
-        """Add ``steps`` environment steps of every task of this rank to `rows`, and list the returns of ended episodes.
+        """Add ``steps`` steps of all environments of this rank to `rows`, and list the returns of ended episodes.
 
         ``z`` has task identities for a policy that needs them.
         """
         finished: list[float] = []
         device, share = self.rows.packed.device, ranks.Share(len(self.tasks), self.own)
+        by_task = (len(self.own), self.copies)
+        z = None if z is None else z.expand(-1, self.copies, -1)
         for _ in range(steps):
-            s = torch.as_tensor(self.observations, device=device).unsqueeze(1)
-            noise = share.randn((len(s), 1, policy.noise_dim), device)
-            a = policy.act(s, z, noise).squeeze(1).cpu()
+            s = torch.as_tensor(self.observations, device=device).unflatten(0, by_task)
+            noise = share.randn((*by_task, policy.noise_dim), device)
+            a = policy.act(s, z, noise).flatten(0, 1).cpu()
             next_s, r, termination, truncation, _ = self.env.step(a.numpy())
-            self.truncations[:, self.rows.count] = torch.as_tensor(truncation)
-            columns = (torch.as_tensor(x, dtype=torch.float32) for x in (self.observations, a, r, next_s, termination))
+            now = slice(self.rows.count, self.rows.count + self.copies)
+            self.truncations[:, now] = torch.as_tensor(truncation).view(by_task)
+            columns = (self.observations, a, r, next_s, termination)
+            row = Transitions(*(torch.as_tensor(x, dtype=torch.float32).unflatten(0, by_task) for x in columns))
             outcomes = torch.as_tensor(self.env.outcomes, dtype=torch.float32) if self.rows.outcome_dim else None
-            self.rows.append(Transitions(*columns), outcomes)
+            self.rows.append(row, None if outcomes is None else outcomes.unflatten(0, by_task))
             self.episode_return += r
             self.observations = next_s
             if (over := termination | truncation).any():
@@ -136,8 +169,8 @@ class OnlineDataModule(L.LightningDataModule):
         fields["truncations"] = steps[:, -1] > 0
         if self.rows.outcome_dim:
             fields["outcomes"] = steps[:, -1 - self.rows.outcome_dim : -1]
-        curve = episode_returns(fields["rewards"], fields["terminations"], fields["truncations"])
-        return TaskRecord(k, np.atleast_1d(self.tasks[k]).tolist(), fields, {"episode_returns": curve})
+        curve = episode_returns(fields["rewards"], fields["terminations"], fields["truncations"], self.copies)
+        return TaskRecord(k, np.atleast_1d(self.tasks[k]).tolist(), fields, {"episode_returns": curve, "copies": self.copies})
 
     def keep_steps(self) -> None:
         """Append all ranks' new steps to the replay's file, which rank 0 writes."""
@@ -162,6 +195,8 @@ class OnlineDataModule(L.LightningDataModule):
             return
         if (kept := state_dict["steps"]) > self.capacity:
             raise StoreError(f"{self.replay.path}: holds {kept} steps, data.capacity is {self.capacity}: raise it")
+        if (held := len(state_dict["tasks"]["episode"]) // len(self.tasks)) != self.copies:
+            raise StoreError(f"{self.replay.path}: is of {held} copies a task: set data.copies, {self.copies}, to that")
         width, mine = self.rows.packed.shape[-1] + 1, slice(self.own.start, self.own.stop)
         self.rows.count = 0
         for steps in self.replay.read(state_dict["steps"], state_dict["sha256"], len(self.tasks), width):
@@ -169,7 +204,8 @@ class OnlineDataModule(L.LightningDataModule):
             self.rows.packed[:, self.rows.count : end] = own_steps[..., :-1]
             self.truncations[:, self.rows.count : end] = own_steps[..., -1] > 0
             self.rows.count = end
-        own = {name: value.numpy()[mine].copy() for name, value in state_dict["tasks"].items()}
+        own_copies = slice(mine.start * self.copies, mine.stop * self.copies)
+        own = {name: value.numpy()[own_copies].copy() for name, value in state_dict["tasks"].items()}
         self.episode, self.episode_return, self.observations = (own.pop(name) for name in EPISODES)
         self.env.set_state(own)
 

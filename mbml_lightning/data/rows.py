@@ -29,7 +29,7 @@ class Rows:
         >>> from mbml_lightning.data.rows import Rows
         >>> from mbml_lightning.types import Transitions
         >>> rows = Rows.empty(tasks=5, capacity=100, observation_dim=4, action_dim=2)
-        >>> step = [torch.zeros(5, *shape) for shape in ((4,), (2,), (), (4,), ())]  # s, a, r, s', termination
+        >>> step = [torch.zeros(5, 1, *shape) for shape in ((4,), (2,), (), (4,), ())]  # s, a, r, s', termination
         >>> rows.append(Transitions(*step))
         >>> batch = rows.draw(torch.Generator(), batch_size=32, context_size=8)
         >>> batch.transitions.observations.shape, batch.contexts.rewards.shape
@@ -51,6 +51,11 @@ class Rows:
         return cls(torch.zeros(tasks, capacity, width), observation_dim, action_dim, 0, outcome_dim)
 
     @property
+    def states(self) -> Float[Tensor, "K n S"]:
+        """The states s of all filled rows."""
+        return self.packed[:, : self.count, : self.observation_dim]
+
+    @property
     def outcomes(self) -> Float[Tensor, "K N O"] | None:
         """Outcomes that the simulation measured at every step, where they were kept."""
         return self.packed[..., -self.outcome_dim :] if self.outcome_dim else None
@@ -61,18 +66,18 @@ class Rows:
         s, a, next_s, r, termination, _ = rows.split(widths, -1)
         return Transitions(s, a, r.squeeze(-1), next_s, termination.squeeze(-1))
 
-    def append(self, step: Transitions, outcomes: Float[Tensor, "K O"] | None = None) -> None:
-        """Add the next transition of every task.
+    def append(self, steps: Transitions, outcomes: Float[Tensor, "K m O"] | None = None) -> None:
+        """Add the next transitions of every task.
 
         Args:
-            step: Transitions ``(K,)``.
+            steps: Transitions ``(K, m)``.
             outcomes: What the simulation measured, if that is kept.
         """
-        columns = [step.observations, step.actions, step.next_observations, step.rewards, step.terminations]
+        columns = [steps.observations, steps.actions, steps.next_observations, steps.rewards, steps.terminations]
         columns += [] if outcomes is None else [outcomes]
-        row = torch.cat([c.unsqueeze(-1) if c.ndim == 1 else c for c in columns], -1)
-        self.packed[:, self.count] = row
-        self.count += 1
+        new = torch.cat([c.unsqueeze(-1) if c.ndim == 2 else c for c in columns], -1)
+        self.packed[:, self.count : self.count + new.shape[1]] = new
+        self.count += new.shape[1]
 
     def select(self, index: Int[Tensor, "K C"]) -> "Rows":
         """Pick some rows of every task, in the order of ``index``."""

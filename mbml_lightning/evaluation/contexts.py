@@ -25,6 +25,7 @@ from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.evaluation import PAPER_PROTOCOL
 from mbml_lightning.nets.gaussian_actor import GaussianActor
 from mbml_lightning.nets.mlp import MLP
+from mbml_lightning.nets.standardiser import fold
 from mbml_lightning.policies.gaussian import GaussianPolicy, UniformPolicy
 from mbml_lightning.seeds import EpisodeSeeds
 from mbml_lightning.types import Policy
@@ -211,8 +212,11 @@ def read_collectors(
 
 
 def actors(sac: Checkpoint) -> MLP:
-    """Take the actors out of a checkpoint of SAC, one network a task."""
-    return MLP.from_state_dict(sac.state_dict, "actor.mlp.")
+    """Take the actors out of a checkpoint of SAC, one network a task that reads states as they are."""
+    stack, state = MLP.from_state_dict(sac.state_dict, "actor.mlp."), sac.state_dict
+    if "inputs.mean" in state:
+        fold(state["inputs.mean"], state["inputs.std"], stack)
+    return stack
 
 
 def collector(stack: MLP, members: Int[Tensor, "K B"], device: torch.device | None = None) -> MemberPolicy:

@@ -8,8 +8,9 @@ from omegaconf import OmegaConf
 
 CONFIG = "config.yaml"
 DECIDES = {"model", "data", "evaluation", "sensitivity"}  # sections whose arguments decide what a run leaves
-ELSEWHERE = {"store", "teachers", "checkpoint", "next_state_checkpoint", "collectors", "folder", "copies", "verify"}
-"""Arguments that say where something is, or how fast it is done."""
+ELSEWHERE = {"store", "teachers", "checkpoint", "next_state_checkpoint", "collectors", "folder", "verify"}
+"""Arguments that say where something is."""
+SPEED = "evaluation.copies"
 SEEDS = {"seed", "seed_everything"}
 
 
@@ -47,7 +48,7 @@ def _deciding(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
-            if key not in ELSEWHERE:
+            if key not in ELSEWHERE and f"{name}.{key}" != SPEED:
                 yield from _flat(inner, name if key == "init_args" else f"{name}.{key}")
     else:
         yield name, value

@@ -24,6 +24,7 @@ class Head(nn.Module, ABC):
         z_dim: Dimensions of the task identity, 0 for none.
         members: Leading axes of a stack of independent networks.
         init: Fills the weights of a layer.
+        layer_norm: Normalise what enters each ReLU.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class Head(nn.Module, ABC):
         z_dim: int = 0,
         members: Sequence[int] = (),
         init: Initializer = fan_out_uniform,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         inputs, outputs = self.widths(observation_dim, action_dim)
-        self.mlp = MLP([inputs + z_dim, *hidden, outputs], members, init)
+        self.mlp = MLP([inputs + z_dim, *hidden, outputs], members, init, layer_norm)
 
     @staticmethod
     @abstractmethod

@@ -41,6 +41,7 @@ class MLP(nn.Module):
         sizes: Widths of all layers, input and output included.
         members: Leading axes of the stack, none for a single network.
         init: Fills the weights of a layer.
+        layer_norm: Normalise what enters each ReLU over its features, without learned factors (Ba et al., 2016).
 
     Example:
         >>> import torch
@@ -50,9 +51,15 @@ class MLP(nn.Module):
         torch.Size([20, 5, 64, 1])
     """
 
-    def __init__(self, sizes: Sequence[int], members: Sequence[int] = (), init: Initializer = fan_out_uniform) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        members: Sequence[int] = (),
+        init: Initializer = fan_out_uniform,
+        layer_norm: bool = False,
+    ) -> None:
         super().__init__()
-        self.sizes, self.members = tuple(sizes), tuple(members)
+        self.sizes, self.members, self.layer_norm = tuple(sizes), tuple(members), layer_norm
         layers = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
         self.weights = nn.ParameterList(torch.empty(*members, *shape) for shape in layers)
         self.biases = nn.ParameterList(torch.empty(*members, out) for _, out in layers)
@@ -90,14 +97,15 @@ class MLP(nn.Module):
         # One matrix and not a batch of them: relu_ on a view of a product would copy its whole gradient.
         x = x.expand(*members, *x.shape[-2:]).reshape(-1, *x.shape[-2:]) if members else x.reshape(-1, x.shape[-1])
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            x = torch.relu_(_affine(x, weight, bias))
+            x = _affine(x, weight, bias)
+            x = torch.relu_(F.layer_norm(x, x.shape[-1:]) if self.layer_norm else x)
         with torch.autocast(x.device.type, enabled=False):  # outputs are values and actions: bf16 is too coarse
             x = _affine(x.to(weights[-1].dtype), weights[-1], biases[-1])
         return x.view(*leading, *x.shape[1:])
 
     def extra_repr(self) -> str:
         """Describe widths and stack for ``print``."""
-        return f"{' -> '.join(map(str, self.sizes))}, members={self.members}"
+        return f"{' -> '.join(map(str, self.sizes))}, members={self.members}, layer_norm={self.layer_norm}"
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

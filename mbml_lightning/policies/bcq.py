@@ -1,10 +1,10 @@
 """BCQ's policy: propose actions, perturb them and take the best (Eq. 1, Figures 3 and 10)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, best_candidate, clipped_noise, perturb
 
@@ -19,6 +19,7 @@ class BCQPolicy:
         q: Q, chooses among them.
         candidates: Candidate actions a state (M).
         phi: Largest correction of an action.
+        inputs: What the networks see of a state.
 
     Example:
         >>> import torch
@@ -36,6 +37,7 @@ class BCQPolicy:
     q: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     candidates: int = 10
     phi: float = 0.05
+    inputs: Callable[[Tensor], Tensor] = field(default_factory=nn.Identity)
 
     @property
     def noise_dim(self) -> int:
@@ -46,7 +48,9 @@ class BCQPolicy:
         self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]
     ) -> Float[Tensor, "K B A"]:
         """Return the corrected candidate of highest value in each state (Eq. 1)."""
-        s = observations.repeat_interleave(self.candidates, -2)  # (K, B M, S): a state's M rows are neighbours
+        s = self.inputs(observations).repeat_interleave(
+            self.candidates, -2
+        )  # (K, B M, S): neighbours are of one state
         z = None if z is None else z.repeat_interleave(self.candidates, -2)
         nu = clipped_noise(noise.reshape(*s.shape[:-1], -1))  # (K, B M, L)
         a = self.generator(s, nu, z)

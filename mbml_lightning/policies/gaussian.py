@@ -1,10 +1,11 @@
 """Policies that act with a tanh-Gaussian actor, or at random."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mbml_lightning.nets.gaussian_actor import GaussianActor, squashed_sample
 
@@ -17,11 +18,13 @@ class GaussianPolicy:
         actor: The actor.
         deterministic: Act with the mean, as in evaluation, instead of a sample.
         action_dim: Dimensions of an action.
+        inputs: What the actor sees of a state.
     """
 
     actor: GaussianActor
     action_dim: int
     deterministic: bool = False
+    inputs: Callable[[Tensor], Tensor] = field(default_factory=nn.Identity)
 
     @property
     def noise_dim(self) -> int:
@@ -32,7 +35,7 @@ class GaussianPolicy:
         self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]
     ) -> Float[Tensor, "K B A"]:
         """Return the squashed mean, or a squashed sample."""
-        mean, log_std = self.actor(observations, z)
+        mean, log_std = self.actor(self.inputs(observations), z)
         return torch.tanh(mean) if self.deterministic else squashed_sample(mean, log_std, noise)[0]
 
 

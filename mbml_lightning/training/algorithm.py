@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
@@ -18,10 +19,11 @@ from mbml_lightning.data.offline import OfflineDataModule
 from mbml_lightning.data.online import OnlineDataModule
 from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import ConfigurationError
+from mbml_lightning.nets.standardiser import Standardiser
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.training.checkpointing import NOT_FINITE, Checkpointed
 from mbml_lightning.training.strategy import UnwrappedDDP
-from mbml_lightning.types import Policy, TaskBatch
+from mbml_lightning.types import Policy, TaskBatch, Transitions
 
 
 class Algorithm(Checkpointed, ABC):
@@ -47,6 +49,8 @@ class Algorithm(Checkpointed, ABC):
     """Context rows a task and update, for all contexts that are compared."""
     encoder: TaskEncoder | None
     """Infers the task; None for methods that need no z."""
+    inputs: nn.Module
+    """What the networks see of states: a `Standardiser`, or the states as they are."""
     learns_from: ClassVar[type[OfflineDataModule | OnlineDataModule] | None] = OfflineDataModule
     """Data module of the training: stored batches, or experience collected while learning; None for no training."""
 
@@ -61,6 +65,7 @@ class Algorithm(Checkpointed, ABC):
         super().__init__(distribution, num_tasks, split)
         self.automatic_optimization = False
         self.encoder = None
+        self.inputs = nn.Identity()
         self.updates_per_block, self.seed = updates_per_block, seed
 
     # To be defined by a method ---------------------------------------------------------------------------------
@@ -115,6 +120,15 @@ class Algorithm(Checkpointed, ABC):
         """Draw standard normal numbers for the rows of a batch, ``(k, b, ...)`` or with its first axes joined."""
         return self.share.randn(shape, self.device)
 
+    def standardised(self, t: Transitions) -> Transitions:
+        """Transitions with states as the networks see them."""
+        return t._replace(observations=self.inputs(t.observations), next_observations=self.inputs(t.next_observations))
+
+    def follow_states(self) -> None:
+        """Let a `Standardiser` of states follow the rows."""
+        if isinstance(self.inputs, Standardiser):
+            self.inputs.follow(self.rows.states)
+
     # The loop --------------------------------------------------------------------------------------------------
 
     @property
@@ -144,19 +158,23 @@ class Algorithm(Checkpointed, ABC):
         self.share = ranks.Share(self.num_tasks, range(self.num_tasks), ranks.rank(), ranks.world_size())
 
     def on_fit_start(self) -> None:
-        """Give all ranks the weights of rank 0; Lightning calls this once weights and data are in place."""
+        """Give all ranks the weights of rank 0, and look at the states; Lightning calls this before the first block."""
         with torch.no_grad():
             ranks.spread([*self.parameters(), *self.buffers()])
+        self.follow_states()
 
     def training_step(self, block: Block, index: int) -> None:
-        """Make the updates of a block, and log the means of their losses."""
+        """Make the updates of a block, and log the means of the losses over those updates that have them."""
         torch.manual_seed(block.key)
         sums: dict[str, Tensor] = {}  # torchmetrics' running means would cost 0.2 ms an update, these 0.01 ms
+        counts: Counter[str] = Counter()
         for batch in block:
-            for name, value in self.update(batch).items():
+            losses = self.update(batch)
+            counts.update(losses.keys())
+            for name, value in losses.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
         self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(len(block))
-        self.log_block({name: value / len(block) for name, value in sums.items()})
+        self.log_block({name: value / counts[name] for name, value in sums.items()})
 
     def log_block(self, means: dict[str, Tensor]) -> None:
         """Log the means of a block's losses, in one transfer from the device; refuse one that is not finite."""

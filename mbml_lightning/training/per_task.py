@@ -22,7 +22,8 @@ class PerTask(Algorithm):
             sharding.keep_tasks(self, self.share.tasks)
 
     def on_fit_start(self) -> None:
-        """Keep the weights as they are: other ranks have those of other tasks."""
+        """Look at the states, and keep the weights as they are: other ranks have those of other tasks."""
+        self.follow_states()
 
     def over_ranks(self, means: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Average over all tasks what was averaged over this rank's."""

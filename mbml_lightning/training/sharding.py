@@ -11,14 +11,14 @@ from torch.optim import Optimizer
 from mbml_lightning.nets.mlp import MLP
 
 Axes = dict[str, int]
-"""By the name of a parameter, the axis on which its tasks are."""
+"""By the name of a parameter or buffer, the axis on which its tasks are."""
 State = dict[str, Any]
 """``state_dict`` and ``optimizer_states`` of a checkpoint."""
 
 
 def task_axes(learners: nn.Module) -> Axes:
-    """Find the axis of tasks of every parameter: the last of a network's stack, the first of any other."""
-    axes = {name: 0 for name, _ in learners.named_parameters()}
+    """Find the axis of tasks of every parameter and buffer: the last of a network's stack, the first of any other."""
+    axes = dict.fromkeys(learners.state_dict(), 0)
     for prefix, mlp in learners.named_modules():
         if isinstance(mlp, MLP):
             axes |= {f"{prefix}.{name}": len(mlp.members) - 1 for name, _ in mlp.named_parameters()}
@@ -31,11 +31,11 @@ def optimizer_axes(axes: Axes, learners: nn.Module, optimizers: Sequence[Optimiz
     return [[by_parameter[id(p)] for p in optimizer.param_groups[0]["params"]] for optimizer in optimizers]
 
 
-def keep_tasks(learners: nn.Module, tasks: range) -> None:
-    """Drop the weights of all other tasks; call it before optimisers are made."""
+def keep_tasks(learners: nn.Module, tasks: Sequence[int]) -> None:
+    """Drop the weights of all other tasks, and put those of ``tasks`` in that order; call it before optimisers are made."""
     axes = task_axes(learners)
-    for name, parameter in learners.named_parameters():
-        parameter.data = parameter.data.narrow(axes[name], tasks.start, len(tasks)).clone()
+    for name, tensor in (*learners.named_parameters(), *learners.named_buffers()):
+        tensor.data = tensor.data.index_select(axes[name], torch.tensor(tasks, device=tensor.device))
     for module in learners.modules():
         if isinstance(module, MLP):
             module.members = (*module.members[:-1], len(tasks))

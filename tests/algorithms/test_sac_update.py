@@ -90,6 +90,22 @@ def test_update_equals_separate_updates(make, batch, noise) -> None:
         torch.testing.assert_close(sac.log_alpha[k], plain[k].log_alpha)
 
 
+def test_actor_and_temperature_learn_every_third_time(make, batch) -> None:
+    sac = make(SAC, **SETTINGS, actor_every=3)
+    learned = []
+    for _ in range(7):
+        before = copy.deepcopy([*sac.actor.parameters(), sac.log_alpha])
+        losses = sac.update(batch(K, B))
+        moved = {not torch.equal(old, new) for old, new in zip(before, [*sac.actor.parameters(), sac.log_alpha], strict=True)}
+        assert len(moved) == 1 and moved == {"actor_loss" in losses} == {"temperature_loss" in losses}
+        learned += moved
+    assert learned == [True, False, False, True, False, False, True]
+
+
+def test_temperature_begins_where_it_is_told() -> None:
+    torch.testing.assert_close(SAC("UmazeGoalM", **SETTINGS, initial_temperature=0.05).log_alpha.exp(), torch.full((K, 1), 0.05))
+
+
 @pytest.mark.parametrize(("bias", "falls"), [(0.0, True), (-8.0, False)], ids=["much entropy", "little entropy"])
 def test_temperature_falls_when_the_entropy_exceeds_its_target(make, batch, bias: float, falls: bool) -> None:
     """A standard deviation of 1, or of e^-8, in both dimensions; the target entropy is -2."""
@@ -124,7 +140,7 @@ class Collector(OnlineDataModule):
     """A data module that notes with which random numbers it is to collect."""
 
     def __init__(self, count: int = 0) -> None:
-        self.rows, self.seeds = Rows(torch.zeros(K, 60, 2 * S + A + 2), S, A, count), []
+        self.rows, self.seeds, self.copies = Rows(torch.zeros(K, 60, 2 * S + A + 2), S, A, count), [], 1
 
     def collect(self, policy, steps: int, z: None = None) -> list[float]:
         self.seeds.append(torch.initial_seed())

@@ -139,7 +139,7 @@ def test_a_configuration_that_can_be_run_is_let_through(configs):
         ("mbml", "data.split", "test", "train, as elsewhere"),
         ("mbml", "model.distribution", "AntDir", "PointGoal, as elsewhere"),
         ("sac", "model.split", "tset", "among train, test, ood"),
-        ("sac", "data.capacity", 199, "at least 200, model.warmup and trainer.max_steps together"),
+        ("sac", "data.capacity", 199, "at least 200, for model.warmup and trainer.max_steps"),
     ],
 )
 def test_what_may_not_be_is_named_with_its_path(configs, method, path, value, remedy):

@@ -310,8 +310,8 @@ def stored(name: str, steps: list[dict[str, np.ndarray]]) -> Rows:
     )
     for step in steps:
         s, a, next_s, r, outcomes = (torch.as_tensor(step[x]).float() for x in ("s", "a", "next_s", "r", "outcomes"))
-        step = Transitions(s, a, r, next_s, torch.zeros_like(r))
-        rows.append(step, outcomes if family.unobserved_outcomes else None)
+        step = Transitions(s, a, r, next_s, torch.zeros_like(r)).map(lambda x: x.unsqueeze(1))
+        rows.append(step, outcomes.unsqueeze(1) if family.unobserved_outcomes else None)
     return rows
 
 

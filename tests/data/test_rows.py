@@ -44,30 +44,32 @@ def test_columns_are_s_a_next_s_r_termination() -> None:
     rows = Rows.empty(1, 1, 2, 1)
     rows.append(
         Transitions(
-            torch.tensor([[1.0, 2.0]]),
-            torch.tensor([[3.0]]),
-            torch.tensor([6.0]),
-            torch.tensor([[4.0, 5.0]]),
-            torch.tensor([7.0]),
+            torch.tensor([[[1.0, 2.0]]]),
+            torch.tensor([[[3.0]]]),
+            torch.tensor([[6.0]]),
+            torch.tensor([[[4.0, 5.0]]]),
+            torch.tensor([[7.0]]),
         )
     )
     assert rows.packed.tolist() == [[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]]]
 
 
-def test_append_adds_one_transition_of_every_task_in_order() -> None:
+@pytest.mark.parametrize("m", [1, N])
+def test_append_adds_the_next_transitions_of_every_task_in_order(m: int) -> None:
     _, expected = stored()
     rows = Rows.empty(K, N + 2, S, A)
-    for t in range(N):
-        rows.append(Transitions(*(x[:, t] for x in expected.unpack(expected.packed))))
-        assert rows.count == t + 1
+    for t in range(0, N, m):
+        rows.append(expected.unpack(expected.packed[:, t : t + m]))
+        assert rows.count == t + m
+        assert torch.equal(rows.states, expected.packed[:, : t + m, :S])
     assert torch.equal(rows.packed[:, :N], expected.packed)
     assert not rows.packed[:, N:].any()
 
 
 def test_full_rows_take_no_more() -> None:
     _, rows = stored()
-    with pytest.raises(IndexError):
-        rows.append(Transitions(*(x[:, 0] for x in rows.unpack(rows.packed))))
+    with pytest.raises(RuntimeError, match="must match the existing size"):
+        rows.append(rows.unpack(rows.packed[:, :2]))
 
 
 def numbered(count: int, capacity: int) -> Rows:

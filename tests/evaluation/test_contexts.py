@@ -27,6 +27,7 @@ from mbml_lightning.evaluation.contexts import (
 from mbml_lightning.evaluation.rollouts import Episode
 from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.nets.mlp import MLP
+from mbml_lightning.nets.standardiser import Standardiser
 from mbml_lightning.nets.task_encoder import TaskEncoder
 from mbml_lightning.seeds import EpisodeSeeds
 
@@ -272,6 +273,17 @@ def test_collectors_are_the_actors_of_a_checkpoint(tmp_path, learners):
         read = read_collectors(path, split, distribution, distribution.tasks(split), 5)
         s = torch.randn(5, 3, 2)
         torch.testing.assert_close(actors(read)(s), learners(s))
+
+
+def test_collectors_that_saw_standardised_states_take_them_as_they_are(tmp_path, learners):
+    inputs, s = Standardiser(2, (5,)), 3 * torch.randn(5, 30, 2) + 7
+    inputs.follow(s)
+    content = {"state_dict": {f"actor.mlp.{name}": x for name, x in learners.state_dict().items()}}
+    content["state_dict"] |= {f"inputs.{name}": x for name, x in inputs.state_dict().items()}
+    Checkpoint.seal(content, {"method": "SAC", "distribution": "PointGoal", "split": "train"})
+    torch.save(content, tmp_path / "sac.ckpt")
+    expected = learners(inputs(s))
+    torch.testing.assert_close(actors(Checkpoint.read(tmp_path / "sac.ckpt"))(s), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

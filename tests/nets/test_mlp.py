@@ -25,6 +25,25 @@ def test_forward_equals_separate_networks(members: tuple[int, ...]) -> None:
         torch.testing.assert_close(y[index], separate(mlp, *index)(x[index]))
 
 
+@pytest.mark.parametrize("members", [(), (3,), (2, 3)])
+def test_layer_norm_comes_before_each_relu_and_learns_nothing(members: tuple[int, ...]) -> None:
+    mlp, x = spread(MLP(SIZES, members, layer_norm=True)), torch.randn(*members, B, 3)
+    assert mlp.state_dict().keys() == MLP(SIZES, members).state_dict().keys()
+    y = mlp(x)
+    gradients = torch.autograd.grad(y.square().sum(), list(mlp.weights), retain_graph=True)
+    for index in indices(members):
+        layers = [layer for layer in separate(mlp, *index) if isinstance(layer, nn.Linear)]
+        h = x[index]
+        for layer in layers[:-1]:
+            h = layer(h)
+            h = torch.relu((h - h.mean(-1, keepdim=True)) / (h.var(-1, correction=0, keepdim=True) + 1e-5).sqrt())
+        expected = layers[-1](h)
+        torch.testing.assert_close(y[index], expected, rtol=1e-4, atol=1e-4)
+        own = torch.autograd.grad(expected.square().sum(), [layer.weight for layer in layers])
+        for ours, theirs in zip(gradients, own, strict=True):
+            torch.testing.assert_close(ours[index], theirs.T, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("leading", [(), (7,), (2, 7)])
 def test_a_single_network_takes_any_leading_axes(leading: tuple[int, ...]) -> None:
     mlp, x = spread(MLP(SIZES)), torch.randn(*leading, 3)
