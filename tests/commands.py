@@ -23,7 +23,13 @@ ACTING = [name for name, m in METHODS.items() if m.kind in ("method", "reference
 
 STANDARDISED = "--scale.standardise=true"
 AS_ON_A_LAPTOP = [
-    ("sac", [STANDARDISED, *(f"--scale.sac_{word}" for word in ("copies=2", "updates_per_step=2", "actor_every=3", "layer_norm=true"))]),
+    (
+        "sac",
+        [
+            STANDARDISED,
+            *(f"--scale.sac_{word}" for word in ("copies=2", "updates_per_step=2", "actor_every=3", "layer_norm=true")),
+        ],
+    ),
     ("bcq", [STANDARDISED]),
     ("multi_task_bc", [STANDARDISED]),
 ]

@@ -21,7 +21,7 @@ from mbml_lightning.training.evaluation import OnlineEvaluation
 
 BLOCKS = ["--model.updates_per_block=5", "--checkpoint.every_n_updates=10", "--evaluation.trials=1"]
 CLASSES = {name: configuration(METHODS[name])["model"]["class_path"] for name in (*NEEDED, "mbml", *BASELINES)}
-LEARNERS = [name for name in CLASSES if name not in ("random", "next_state_ensemble")]
+LEARNERS = [name for name in CLASSES if METHODS[name].is_trained and name != "next_state_ensemble"]
 """One for each class that is trained."""
 
 

@@ -67,9 +67,7 @@ class ContextualBCQ(ContextualAlgorithm):
         """Train CVAE, critics with encoder, and perturbation; move the targets (Algorithm 7, lines 5 to 16)."""
         vae, q, perturbation = self.optimizer_list()
         step, nets = self.infer(batch, self.relabel(batch)), self.networks
-        t = self.standardised(batch.transitions).map(
-            lambda x: x.flatten(0, 1)
-        )  # (K B): one set for all tasks
+        t = self.standardised(batch.transitions).map(lambda x: x.flatten(0, 1))  # (K B): one set for all tasks
         z = step.z_of_rows(batch.transitions.rewards.shape[1]).flatten(0, 1)
         fixed_z = z.detach()
         losses = {"vae_loss": nets.vae_loss(t, self.randn, fixed_z)}

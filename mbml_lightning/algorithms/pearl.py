@@ -66,9 +66,7 @@ class PEARL(ContextualAlgorithm):
         """Train critics with encoder, value and actor, then move the target (Algorithm 6, lines 5 to 13)."""
         q, v, actor = self.optimizer_list()
         step = self.infer(batch, self.relabel(batch))
-        t = self.standardised(batch.transitions).map(
-            lambda x: x.flatten(0, 1)
-        )  # (K B): one set for all tasks
+        t = self.standardised(batch.transitions).map(lambda x: x.flatten(0, 1))  # (K B): one set for all tasks
         z = step.z_of_rows(batch.transitions.rewards.shape[1]).flatten(0, 1)
         fixed_z = z.detach()
         mean, log_std = self.actor(t.observations, fixed_z)

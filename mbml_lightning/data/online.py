@@ -170,7 +170,9 @@ class OnlineDataModule(L.LightningDataModule):
         if self.rows.outcome_dim:
             fields["outcomes"] = steps[:, -1 - self.rows.outcome_dim : -1]
         curve = episode_returns(fields["rewards"], fields["terminations"], fields["truncations"], self.copies)
-        return TaskRecord(k, np.atleast_1d(self.tasks[k]).tolist(), fields, {"episode_returns": curve, "copies": self.copies})
+        return TaskRecord(
+            k, np.atleast_1d(self.tasks[k]).tolist(), fields, {"episode_returns": curve, "copies": self.copies}
+        )
 
     def keep_steps(self) -> None:
         """Append all ranks' new steps to the replay's file, which rank 0 writes."""

@@ -48,9 +48,7 @@ class BCQPolicy:
         self, observations: Float[Tensor, "K B S"], z: Float[Tensor, "K B Z"] | None, noise: Float[Tensor, "K B D"]
     ) -> Float[Tensor, "K B A"]:
         """Return the corrected candidate of highest value in each state (Eq. 1)."""
-        s = self.inputs(observations).repeat_interleave(
-            self.candidates, -2
-        )  # (K, B M, S): neighbours are of one state
+        s = self.inputs(observations).repeat_interleave(self.candidates, -2)  # (K, B M, S): neighbours are of one state
         z = None if z is None else z.repeat_interleave(self.candidates, -2)
         nu = clipped_noise(noise.reshape(*s.shape[:-1], -1))  # (K, B M, L)
         a = self.generator(s, nu, z)

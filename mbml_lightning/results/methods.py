@@ -41,6 +41,11 @@ class Method:
         """True of a yardstick that adapts to no task."""
         return self.kind in ("reference", "collector")
 
+    @property
+    def is_trained(self) -> bool:
+        """True of a method with weights of its own."""
+        return self.command.startswith("fit")
+
 
 METHODS: dict[str, Method] = {}
 """All cards by name."""

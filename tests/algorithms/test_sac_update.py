@@ -96,14 +96,18 @@ def test_actor_and_temperature_learn_every_third_time(make, batch) -> None:
     for _ in range(7):
         before = copy.deepcopy([*sac.actor.parameters(), sac.log_alpha])
         losses = sac.update(batch(K, B))
-        moved = {not torch.equal(old, new) for old, new in zip(before, [*sac.actor.parameters(), sac.log_alpha], strict=True)}
+        moved = {
+            not torch.equal(old, new) for old, new in zip(before, [*sac.actor.parameters(), sac.log_alpha], strict=True)
+        }
         assert len(moved) == 1 and moved == {"actor_loss" in losses} == {"temperature_loss" in losses}
         learned += moved
     assert learned == [True, False, False, True, False, False, True]
 
 
 def test_temperature_begins_where_it_is_told() -> None:
-    torch.testing.assert_close(SAC("UmazeGoalM", **SETTINGS, initial_temperature=0.05).log_alpha.exp(), torch.full((K, 1), 0.05))
+    torch.testing.assert_close(
+        SAC("UmazeGoalM", **SETTINGS, initial_temperature=0.05).log_alpha.exp(), torch.full((K, 1), 0.05)
+    )
 
 
 @pytest.mark.parametrize(("bias", "falls"), [(0.0, True), (-8.0, False)], ids=["much entropy", "little entropy"])

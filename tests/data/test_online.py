@@ -13,7 +13,6 @@ from mbml_lightning.envs import distribution
 from mbml_lightning.errors import StoreError
 from mbml_lightning.files.store import read_store
 
-
 STEPS = st.tuples(st.floats(-5, 5, width=32), st.sampled_from(["goes on", "ended", "time is up"]))
 
 
@@ -124,7 +123,9 @@ def test_the_store_says_how_many_copies_are_interleaved(tmp_path):
         np.testing.assert_array_equal(record.fields["rewards"], data.rows.unpack(data.rows.packed).rewards[k, :10])
 
 
-@pytest.mark.parametrize(("interactions", "capacity", "named"), [(9, 20, "interactions is 9"), (10, 21, "capacity is 21")])
+@pytest.mark.parametrize(
+    ("interactions", "capacity", "named"), [(9, 20, "interactions is 9"), (10, 21, "capacity is 21")]
+)
 def test_amounts_that_copies_cannot_share_are_refused(tmp_path, interactions, capacity, named):
     data = OnlineDataModule(str(tmp_path / "data"), "PointGoal", interactions, capacity, copies=2)
     with pytest.raises(StoreError, match=rf"data\.{named}, but must be a multiple of data\.copies, 2"):
