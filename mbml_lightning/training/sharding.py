@@ -32,7 +32,7 @@ def optimizer_axes(axes: Axes, learners: nn.Module, optimizers: Sequence[Optimiz
 
 
 def keep_tasks(learners: nn.Module, tasks: Sequence[int]) -> None:
-    """Drop the weights of all other tasks, and put those of ``tasks`` in that order; call it before optimisers are made."""
+    """Keep the weights of ``tasks`` alone, in that order; call it before optimisers are made."""
     axes = task_axes(learners)
     for name, tensor in (*learners.named_parameters(), *learners.named_buffers()):
         tensor.data = tensor.data.index_select(axes[name], torch.tensor(tasks, device=tensor.device))

@@ -1,5 +1,6 @@
 """Collection: what is kept of it, and its learning curve."""
 
+from itertools import chain
 from unittest.mock import Mock
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_copies_are_environments_of_the_same_task_whose_steps_are_interleaved(tm
     assert len(first.unique(dim=0)) == 12
     curves = [episode_returns(*(x[k].numpy() for x in (rows.rewards, rows.terminations > 0, data.truncations)), 2)
               for k in range(3)]  # fmt: skip
-    assert sorted(returns) == pytest.approx(sorted(sum(curves, [])), rel=1e-5)
+    assert sorted(returns) == pytest.approx(sorted(chain(*curves)), rel=1e-5)
 
 
 def test_the_first_copy_is_the_environment_of_a_collection_with_one(tmp_path):
