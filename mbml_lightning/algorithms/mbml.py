@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -15,11 +16,15 @@ from mbml_lightning.data.rows import Rows
 from mbml_lightning.errors import CheckpointError
 from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.nets.heads import CandidateGenerator, Perturbation, QFunction, clipped_noise
+from mbml_lightning.nets.standardiser import Standardiser
 from mbml_lightning.objectives import distillation
 from mbml_lightning.objectives.hooks import ContextStep
 from mbml_lightning.policies.bcq import BCQPolicy
 from mbml_lightning.training.algorithm import total
 from mbml_lightning.types import TaskBatch, Transitions
+
+SOME = 10_000
+"""Transitions of a task over which its values are standardised."""
 
 
 class Teachers(NamedTuple):
@@ -37,6 +42,11 @@ class Teachers(NamedTuple):
     perturbation: Perturbation
     inputs: nn.Module = nn.Identity()
 
+    @torch.no_grad()
+    def values(self, t: Transitions) -> Float[Tensor, "K B 1"]:
+        """Values of transitions by their own task's teacher."""
+        return self.q(self.inputs(t.observations), t.actions).unsqueeze(-1)
+
 
 class MBML(ContextualAlgorithm):
     """One student Q_D, G_D, xi_D for all tasks, and the encoder q_phi that tells the tasks apart.
@@ -53,6 +63,8 @@ class MBML(ContextualAlgorithm):
         batch_size: Transitions a task and update.
         phi: Largest perturbation of an action.
         candidates: Candidate actions when acting.
+        standardise_values: Give Q_D the values of each teacher shifted and scaled to mean 0 and deviation 1 over its
+            task's transitions, so that their choice among candidates is no small part of them; no argmax sees it.
         inference: As for `ContextualAlgorithm`.
     """
 
@@ -67,11 +79,13 @@ class MBML(ContextualAlgorithm):
         batch_size: PositiveInt = 128,
         phi: UnitInterval = 0.05,
         candidates: PositiveInt = 10,
+        standardise_values: bool = False,
         **inference: Any,
     ) -> None:
         super().__init__(distribution, **inference)
         self.teacher_checkpoint = teachers
         self.lr, self.batch_size, self.phi, self.candidates = lr, batch_size, phi, candidates
+        self.values: nn.Module = Standardiser(1, (self.num_tasks,)) if standardise_values else nn.Identity()
         self.q = QFunction(*self.dims, q_hidden, self.encoder.z_dim)
         self.generator = CandidateGenerator(*self.dims, generator_hidden, self.encoder.z_dim)
         self.perturbation = Perturbation(*self.dims, perturbation_hidden, self.encoder.z_dim)
@@ -86,6 +100,9 @@ class MBML(ContextualAlgorithm):
         self.teachers = load_teachers(checkpoint, self.distribution.name, self.rows)
         self.learned_from("teachers", checkpoint)
         super().on_fit_start()
+        if isinstance(self.values, Standardiser):
+            some = self.rows.packed[:, :: -(-self.rows.count // SOME)]
+            self.values.follow(self.teachers.values(self.rows.unpack(some)))
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
         """Make one step on L_triplet + L_Q + L_G + L_xi; beta KL is a part of L_Q (Algorithm 4; Eq. 10)."""
@@ -105,7 +122,7 @@ class MBML(ContextualAlgorithm):
             nu = clipped_noise(self.randn(*s.shape[:-1], self.generator.latent_dim))
             teacher_a = self.teachers.generator(s, nu)
             teacher_xi = self.teachers.perturbation(s, teacher_a)
-            teacher_q = self.teachers.q(s, a)
+            teacher_q = self.values(self.teachers.values(t)).squeeze(-1)
         s = self.inputs(t.observations)
         return {
             "q_loss": distillation.value_distillation(self.q(s, a, z), teacher_q),

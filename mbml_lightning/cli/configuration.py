@@ -95,6 +95,7 @@ class Scale:
         context_size: Context rows a task in an update of phase 2; doubled for methods without relabelling.
         kl_weight: beta of Eq. 3.
         standardise_context: Standardise the encoder's inputs.
+        standardise_values: Standardise the values that Q_D learns, teacher by teacher.
         evaluate_every: Updates of phase 2 between evaluations.
         trials_while_training: Trials a task of these evaluations; the last one has ``evaluation.trials``.
     """
@@ -137,6 +138,7 @@ class Scale:
     context_size: PositiveInt = 64
     kl_weight: NonNegativeFloat = 0.1
     standardise_context: bool = False
+    standardise_values: bool = False
     # evaluation
     evaluate_every: PositiveInt = 2_500
     trials_while_training: PositiveInt = 2

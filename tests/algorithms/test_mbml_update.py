@@ -314,6 +314,30 @@ def test_hooks_with_parameters_learn_too(student, batch) -> None:
     assert model.hooks["pull"].target.detach().abs().max().item() == pytest.approx(1e-2, rel=1e-3)
 
 
+@pytest.mark.parametrize("N", [9, 25])
+def test_values_are_learned_in_units_of_each_teacher(student, batch, monkeypatch: pytest.MonkeyPatch, N: int) -> None:
+    """Mean 0 and deviation 1 over at most ``SOME`` transitions of the teacher's own task."""
+    monkeypatch.setattr(mbml, "SOME", 9)
+    plain, ours = student(), student(standardise_values=True)
+    ours.load_state_dict(plain.state_dict(), strict=False)
+    rows = Rows(torch.randn(K, N, 2 * S + A + 2), S, A, N)
+    monkeypatch.setattr(Checkpoint, "read", lambda path: Checkpoint({"mbml": {"weights": ""}}))
+    monkeypatch.setattr(mbml, "load_teachers", lambda *_: plain.teachers)
+    ours.trainer.datamodule = SimpleNamespace(rows=rows)
+    ours.on_fit_start()
+    data, some = batch(K, B, C), rows.unpack(rows.packed[:, :: 1 if N == 9 else 3])
+    step, t = ours.infer(data, None), data.transitions
+    expected = torch.zeros(())
+    for i in range(K):
+        seen = plain.teachers.q(some.observations, some.actions)[i]
+        mean, std = seen.mean(), ((seen - seen.mean()) ** 2).mean().sqrt()
+        for b in range(B):
+            value = (plain.teachers.q(t.observations, t.actions)[i, b] - mean) / std
+            q = ours.q(t.observations[i, b], t.actions[i, b], step.z[i])
+            expected = expected + (value - q) ** 2 / (K * B)
+    torch.testing.assert_close(ours.distil(t, step)["q_loss"], expected)
+
+
 # Teachers, students ---------------------------------------------------------------------------------------------
 
 
