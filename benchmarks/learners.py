@@ -4,7 +4,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from pydoc import locate
 from typing import Any
@@ -18,7 +18,7 @@ from mbml_lightning import envs
 from mbml_lightning.algorithms import BCQ, MBML, SAC, Algorithm, TransitionEnsemble
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm
 from mbml_lightning.algorithms.mbml import load_teachers
-from mbml_lightning.cli.configuration import Scale
+from mbml_lightning.cli.configuration import LaptopSpec, Scale
 from mbml_lightning.cli.main import main
 from mbml_lightning.data.relabelling import ensemble_prediction
 from mbml_lightning.data.rows import Rows
@@ -59,9 +59,10 @@ class Learner:
 
 def load_scale(name: str) -> Scale:
     """Sizes of ``conf/scale``, with the budgets of UmazeGoal-M where they are the task's."""
-    task: Any = OmegaConf.load(CONF / "task/umaze_goal_m.yaml")
+    task = OmegaConf.merge({"laptop": asdict(LaptopSpec())}, OmegaConf.load(CONF / "task/umaze_goal_m.yaml"))
     budgets = {budget: task[budget] for budget in ("interactions", "collection_steps", "bcq_updates")}
-    sizes: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"scale/{name}.yaml"))
+    both = OmegaConf.create({"task": task, "scale": OmegaConf.load(CONF / f"scale/{name}.yaml")})
+    sizes: Any = OmegaConf.to_container(both.scale, resolve=True)
     return Scale(**budgets | sizes)
 
 

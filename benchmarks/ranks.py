@@ -22,6 +22,7 @@ def run(phase: str, options: argparse.Namespace, experiment: Path, folder: Path,
     words = ["fit", "-c", f"{CONF}/{phase}.yaml", "--task", f"{CONF}/task/{options.task}.yaml"]
     words += ["--scale", f"{CONF}/scale/{options.scale}.yaml", f"--experiment={experiment}", f"--run={folder}"]
     words += ["--scale.warmup=1000", "--scale.interactions=1500", "--scale.collection_steps=1500"]
+    words += ["--scale.sac_copies=1", "--scale.sac_updates_per_step=1"]
     words += [f"--trainer.max_steps={UPDATES[phase]}", "--trainer.limit_val_batches=0", "--evaluation.splits=[]"]
     words += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     if ranks > 1:

@@ -50,6 +50,8 @@ def times(phase: str, options: argparse.Namespace, per_block: int, words: Sequen
             options.scale,
             experiment,
             *(f"--scale.{name}={value}" for name, value in steps.items()),
+            "--scale.sac_copies=1",
+            "--scale.sac_updates_per_step=1",
             f"--run={run}",
             f"--trainer.max_steps={options.updates}",
             f"--model.init_args.updates_per_block={per_block}",

@@ -73,6 +73,7 @@ def logged(run: Path) -> set[str]:
     return {name for line in lines for name in line}
 
 
+@pytest.mark.nightly
 def test_a_method_is_added_in_few_files(tree, runs, experiment, tmp_path):
     tree.write(
         "mbml_lightning/algorithms/pluto.py",
@@ -94,6 +95,7 @@ def test_a_method_is_added_in_few_files(tree, runs, experiment, tmp_path):
     assert "Pluto the Dwarf" in (runs / "report.md").read_text()
 
 
+@pytest.mark.nightly
 def test_a_hook_is_added_in_few_files(tree, runs, experiment, tmp_path):
     tree.write(
         "mbml_lightning/objectives/pull.py",
@@ -119,6 +121,7 @@ def test_a_hook_is_added_in_few_files(tree, runs, experiment, tmp_path):
     assert "Pulled MBML" in (runs / "report.md").read_text()
 
 
+@pytest.mark.nightly
 def test_a_protocol_is_added_in_one_or_two_files(tree, experiment, tmp_path):
     contexts = "mbml_lightning/evaluation/contexts.py"
     tree.insert(

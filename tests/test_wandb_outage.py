@@ -88,9 +88,8 @@ def blocks(run: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "silent", [pytest.param(False, id="gone"), pytest.param(True, id="silent", marks=pytest.mark.nightly)]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("silent", [pytest.param(False, id="gone"), pytest.param(True, id="silent")])
 def test_a_run_goes_on_and_ends_without_the_server(experiment, tmp_path, silent):
     run = tmp_path / "run"
     with serving() as server:

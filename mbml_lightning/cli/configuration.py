@@ -19,6 +19,8 @@ class LaptopSpec:
         discount: SAC's discount; those of the other phases are the paper's.
         bcq_updates: Updates of BCQ.
         mbml_updates: Updates of phase 2, and of the baselines.
+        mbml_lr: Learning rate of phase 2, and of the baselines.
+        evaluate_every: Updates of phase 2 between evaluations.
     """
 
     interactions: PositiveInt = 20_000
@@ -29,6 +31,8 @@ class LaptopSpec:
     discount: UnitInterval = 0.99
     bcq_updates: PositiveInt = 5_000
     mbml_updates: PositiveInt = 6_000
+    mbml_lr: PositiveFloat = 1e-3
+    evaluate_every: PositiveInt = 500
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ class TaskRecord:
         task_index: Place of the task on the axis K, from 0.
         task: Parameters of the task: plain lists of numbers, maybe nested.
         fields: One array for each name of ``FIELDS``, maybe of ``OPTIONAL``.
-        collector: Facts about the collection of this task (its seed, its return), as plain data.
+        collector: Facts about the collection of this task, as plain data: ``episode_returns`` in the order in which
+            episodes ended; ``copies``, m, if rows are those of m environments in turn (row t m + c is step t of c).
     """
 
     task_index: int

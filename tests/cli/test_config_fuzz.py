@@ -258,7 +258,7 @@ def test_the_configurations_run_before_they_are_changed(bases, experiment):
     assert [ending(base, experiment) for base in bases] == [None] * len(BASES)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.data())
 def test_a_configuration_with_a_mistake_runs_or_is_refused(bases, experiment, data):
     check(data.draw(documents(bases)), experiment)

@@ -9,6 +9,8 @@ import yaml
 from commands import ROOT, TINY, command
 
 from mbml_lightning.cli.main import main
+from mbml_lightning.data.budget import steps_of
+from mbml_lightning.data.online import check_amounts
 from mbml_lightning.files.checkpoints import Checkpoint
 from mbml_lightning.files.evaluation import Evaluation
 
@@ -63,6 +65,16 @@ def test_every_configuration_prints_and_parses_again(capsys, tmp_path, method, t
     config = printed_config(capsys, *words)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     assert printed_config(capsys, "fit", "-c", str(tmp_path / "config.yaml")) == config
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_step_of_a_laptop_s_budget_is_followed_by_its_updates(capsys, task):
+    words = ["fit", "-c", str(ROOT / "conf/sac.yaml"), "--task", str(task), "--scale", str(EVERY[0][1])]
+    config = printed_config(capsys, *words)
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    check_amounts(data["interactions"], data["capacity"], data["copies"])
+    after = data["copies"], model["updates_per_step"]
+    assert steps_of(config["trainer"]["max_steps"], model["warmup"], *after) == data["capacity"]
 
 
 def test_interpolation_reaches_across_files_and_overrides(capsys):

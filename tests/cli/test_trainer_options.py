@@ -462,6 +462,7 @@ def test_a_logger_that_the_trainer_does_not_take_is_refused(experiment):
     assert "trainer.logger" in refused(experiment, f"{LOGGER}LitLogger")
 
 
+@pytest.mark.nightly
 def test_a_run_that_goes_on_goes_on_at_weights_and_biases(experiment, tmp_path):
     """In processes of their own, as W&B leaves threads behind."""
     run, environment = tmp_path / "run", os.environ | {"WANDB_MODE": "offline", "PYTHONPATH": str(ROOT)}
