@@ -43,8 +43,8 @@ class Method:
 
     @property
     def is_trained(self) -> bool:
-        """True of a method with weights of its own."""
-        return self.command.startswith("fit")
+        """True of a method with weights of its own; others are only evaluated."""
+        return not self.command.startswith("validate")
 
 
 METHODS: dict[str, Method] = {}

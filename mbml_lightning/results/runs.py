@@ -240,7 +240,7 @@ def _remarks(runs: Sequence[Run]) -> list[str]:
         for run, evaluation in evaluated:
             asked = evaluation.made_of.get("config") or {}
             steps, trials = (asked.get(s, {}).get(k) for s, k in (("trainer", "max_steps"), ("evaluation", "trials")))
-            if isinstance(steps, int) and evaluation.step < steps and card(method).name != "random":
+            if isinstance(steps, int) and evaluation.step < steps and card(method).is_trained:
                 found.append(f"{run.folder}: evaluated after {evaluation.step} of {steps} updates")
             elif isinstance(trials, int) and evaluation.trials < trials:
                 found.append(f"{run.folder}: evaluated in {evaluation.trials} of {trials} trials a task")

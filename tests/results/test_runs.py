@@ -1,6 +1,7 @@
 """What of an experiment is read from its folders, and what is said of it."""
 
-from run_folders import write_run
+import pytest
+from run_folders import LEVELS, write_run
 
 from mbml_lightning.files.evaluation import Split
 from mbml_lightning.results.runs import read_experiment, read_run
@@ -28,3 +29,10 @@ def test_runs_that_are_unfinished_or_unlike_the_other_seeds_are_named(tmp_path):
     }.items():
         assert [p for p in problems if f"mbml/seed-{seed}: " in p and said in p], (seed, problems)
     assert not [p for p in problems if "seed-1:" in p]
+
+
+@pytest.mark.parametrize("method", ["random", "best_teacher"])
+def test_what_is_only_evaluated_is_not_unfinished(tmp_path, monkeypatch, method):
+    monkeypatch.setitem(LEVELS, method, 60.0)
+    write_run(tmp_path, method, step=0, made_of={"config": {"trainer": {"max_steps": 4000}}})
+    assert read_experiment([tmp_path]).problems == []
