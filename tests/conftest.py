@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 from torch import nn
 
@@ -15,6 +16,8 @@ for package in ("lightning.pytorch.cli", "matplotlib.pyplot", "mujoco", "gymnasi
 install_import_hook("mbml_lightning", "beartype.beartype")
 
 torch.set_num_threads(1)  # the workers of pytest-xdist share the cores
+settings.register_profile("any machine", deadline=None)  # a slow one's 200 ms are no fault
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from references import at, gaussian, separate, spread
 from references import product as product_by_loops
@@ -25,7 +25,6 @@ def assert_equal(actual: Gaussian, expected: Gaussian, **tolerance: float) -> No
     torch.testing.assert_close(actual.variance, expected.variance, **tolerance)
 
 
-@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(0, 1000))
 def test_masked_product_against_loops(mask: list[bool], seed: int) -> None:
     torch.manual_seed(seed)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from references import at, divergence, gaussian
 from torch import Tensor
@@ -81,7 +81,6 @@ def vectors(low: float, high: float) -> st.SearchStrategy[list[float]]:
 means, log_variances = vectors(-10, 10), vectors(-6, 6)
 
 
-@settings(deadline=None)
 @given(means, log_variances, means, log_variances)
 def test_is_not_negative_and_zero_only_for_equals(mu_p: list, log_p: list, mu_q: list, log_q: list) -> None:
     p, q = (Gaussian(torch.tensor(m), torch.tensor(v).exp()) for m, v in ((mu_p, log_p), (mu_q, log_q)))
