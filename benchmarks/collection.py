@@ -103,7 +103,7 @@ def measure(options: argparse.Namespace) -> Rows:
         f"recipe, {options.tasks} tasks": ours(options),
         f"as in the paper, {options.tasks} tasks": ours(options, *paper, "--scale.standardise=false"),
     }
-    if options.library:
+    if options.compare:
         curves["Stable-Baselines3, 1 task"] = theirs(options)
     return [
         {"minute": minute} | {name: mean_in(curve, minute) for name, curve in curves.items()}
@@ -123,7 +123,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--task", default="half_cheetah_vel", help="of conf/task (default: %(default)s)")
     parser.add_argument("--tasks", type=int, default=10, help="tasks that learn together (default: %(default)s)")
     parser.add_argument("--minutes", type=int, default=6, help="of a core for each (default: %(default)s)")
-    parser.add_argument("--library", action="store_true", help="train Stable-Baselines3 too, on the first task")
+    parser.add_argument("--compare", action="store_true", help="train Stable-Baselines3 too, on the first task")
     parser.add_argument("--theirs", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help="folder for the report")
     options = parser.parse_args(words)

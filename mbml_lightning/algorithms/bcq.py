@@ -199,7 +199,7 @@ class BCQ(PerTask):
 
 
 def load_bcq(checkpoint: Checkpoint, distribution: str) -> BCQ:
-    """Load frozen teachers.
+    """Read the teachers Q_i, G_i, xi_i of a checkpoint, whose weights get no gradients.
 
     Raises:
         CheckpointError: If the checkpoint is of another method or distribution.

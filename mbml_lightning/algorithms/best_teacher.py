@@ -1,7 +1,5 @@
 """The score of inferring nothing, beside which that of a policy that infers its task is read."""
 
-import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -9,10 +7,8 @@ from torch import Tensor
 
 from mbml_lightning.algorithms.bcq import BCQ, load_bcq
 from mbml_lightning.arguments import Seed
-from mbml_lightning.evaluation.contexts import MemberPolicy
 from mbml_lightning.evaluation.rollouts import collect
 from mbml_lightning.files.checkpoints import Checkpoint
-from mbml_lightning.policies.bcq import BCQPolicy
 from mbml_lightning.seeds import EpisodeSeeds
 from mbml_lightning.training import sharding
 from mbml_lightning.training.algorithm import Algorithm
@@ -50,14 +46,15 @@ class BestTeacher(Algorithm):
         self.num_tasks = bcq.num_tasks
         self.tasks = self.distribution.recorded_tasks(checkpoint.record, "train", self.num_tasks)
         self.returns = self.returns_of(bcq)
-        self.teacher = teachers(bcq, [int(self.returns.mean(0).argmax())])
+        best = int(self.returns.mean(0).argmax())
+        sharding.keep_tasks(bcq, range(best, best + 1))
+        self.teacher = bcq.policy()
 
     def returns_of(self, bcq: BCQ) -> Float[Tensor, "K K"]:
         """Return of every teacher (columns) in one episode of every train task (rows)."""
         numbers = range(self.num_tasks)
         seeds = EpisodeSeeds(0, "train", numbers, numbers, self.device, self.tasks)
-        policy = MemberPolicy(teachers(bcq, [*numbers] * self.num_tasks))
-        (episode,) = collect(policy, self.distribution, seeds, purpose="best teacher ")
+        (episode,) = collect(TeacherOfTrial(bcq.policy()), self.distribution, seeds, purpose="best teacher ")
         return (episode.transitions.rewards * episode.alive).sum(-1)
 
     def update(self, batch: TaskBatch) -> dict[str, Tensor]:
@@ -71,6 +68,28 @@ class BestTeacher(Algorithm):
     def policy(self) -> Policy:
         """The policy that acts on every task as the best teacher does on its own."""
         return SamePolicy(self.teacher)
+
+
+@dataclass(frozen=True)
+class TeacherOfTrial:
+    """All members of a stack on all tasks: member b acts in trial b.
+
+    Args:
+        stack: The policy of a stack with as many members as trials.
+    """
+
+    stack: Policy
+
+    @property
+    def noise_dim(self) -> int:
+        """Standard normal numbers that an action of a member needs."""
+        return self.stack.noise_dim
+
+    def act(
+        self, observations: Float[Tensor, "J K S"], z: Float[Tensor, "J K Z"] | None, noise: Float[Tensor, "J K D"]
+    ) -> Float[Tensor, "J K A"]:
+        """Act in J tasks with K trials each."""
+        return self.stack.act(observations.transpose(0, 1), None, noise.transpose(0, 1)).transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -94,10 +113,3 @@ class SamePolicy:
         """Act in all tasks and simulations as if they were simulations of one task."""
         a = self.member.act(observations.flatten(0, 1).unsqueeze(0), None, noise.flatten(0, 1).unsqueeze(0))
         return a.view(*observations.shape[:2], -1)
-
-
-def teachers(bcq: BCQ, numbers: Sequence[int]) -> BCQPolicy:
-    """The policy of a stack of the teachers of these numbers."""
-    chosen = copy.deepcopy(bcq)
-    sharding.keep_tasks(chosen, numbers)
-    return chosen.policy()

@@ -8,7 +8,7 @@ from mbml_lightning.arguments import NonNegativeFloat, NonNegativeInt, PositiveF
 
 @dataclass(frozen=True)
 class LaptopSpec:
-    """What ``conf/scale/laptop.yaml`` takes from a task: budgets for two cores, and how SAC learns this task best.
+    """Budgets of a task for two cores, and SAC's settings there; ``conf/scale/laptop.yaml`` reads them.
 
     Args:
         interactions: Transitions of each task's batch.

@@ -31,11 +31,11 @@ def optimizer_axes(axes: Axes, learners: nn.Module, optimizers: Sequence[Optimiz
     return [[by_parameter[id(p)] for p in optimizer.param_groups[0]["params"]] for optimizer in optimizers]
 
 
-def keep_tasks(learners: nn.Module, tasks: Sequence[int]) -> None:
-    """Keep the weights of ``tasks`` alone, in that order; call it before optimisers are made."""
+def keep_tasks(learners: nn.Module, tasks: range) -> None:
+    """Drop the weights of all other tasks; call it before optimisers are made."""
     axes = task_axes(learners)
     for name, tensor in (*learners.named_parameters(), *learners.named_buffers()):
-        tensor.data = tensor.data.index_select(axes[name], torch.tensor(tasks, device=tensor.device))
+        tensor.data = tensor.data.narrow(axes[name], tasks.start, len(tasks)).clone()
     for module in learners.modules():
         if isinstance(module, MLP):
             module.members = (*module.members[:-1], len(tasks))
