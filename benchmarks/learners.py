@@ -60,7 +60,7 @@ class Learner:
 def load_scale(name: str) -> Scale:
     """Sizes of ``conf/scale``, with the budgets of UmazeGoal-M where they are the task's."""
     task = OmegaConf.merge({"laptop": asdict(LaptopSpec())}, OmegaConf.load(CONF / "task/umaze_goal_m.yaml"))
-    budgets = {budget: task[budget] for budget in ("interactions", "collection_steps", "bcq_updates")}
+    budgets = {budget: task[budget] for budget in ("interactions", "collection_steps", "bcq_updates", "distribution")}
     both = OmegaConf.create({"task": task, "scale": OmegaConf.load(CONF / f"scale/{name}.yaml")})
     sizes: Any = OmegaConf.to_container(both.scale, resolve=True)
     return Scale(**budgets | sizes)

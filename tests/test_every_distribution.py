@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from commands import ROOT, command, phases
+from commands import PHASES, ROOT, command, phases
 
 from mbml_lightning.cli.main import main
 from mbml_lightning.envs import DISTRIBUTIONS
@@ -23,6 +23,11 @@ def test_every_distribution_has_a_task_file():
     assert sorted(spec["distribution"] for spec in TASKS.values()) == sorted(DISTRIBUTIONS)
 
 
+ALL_METHODS = ("half_cheetah_vel", "walker_param")
+"""With tasks that share their physics, and with tasks that do not; the others run what their pipeline needs."""
+HORIZON = 50
+
+
 def run(phase: str, task: str, experiment: Path, *more: str) -> Path:
     """Run a phase and return its folder."""
     main(command(phase, experiment, "--task", str(ROOT / f"conf/task/{task}.yaml"), *FEW, *more))
@@ -31,18 +36,20 @@ def run(phase: str, task: str, experiment: Path, *more: str) -> Path:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "point_goal"])
-def test_pipeline(task, tmp_path):
+def test_pipeline(task, tmp_path, monkeypatch):
     spec, family = TASKS[task], DISTRIBUTIONS[TASKS[task]["distribution"]]
+    monkeypatch.setattr(type(family), "horizon", HORIZON)  # what takes the time is to check every step's shapes
     whole = {"sac": ["train"], "bcq": ["train"], "mbml": ["train", "test"], "random": ["train", "test"]}
     whole |= {"reward_ensemble": [], "next_state_ensemble": []}
-    for phase in phases(spec):
+    usable = phases(spec)
+    for phase in usable if task in ALL_METHODS else [phase for phase in usable if phase in PHASES]:
         splits = whole.get(phase)
         words = FEW_TASKS if splits is None else [f"--evaluation.splits=[{','.join(splits)}]"]
         folder = run(phase, task, tmp_path, *words)
         if splits == []:
             continue
         evaluation = Evaluation.load(folder / "evaluation.json")
-        assert evaluation.distribution == family.name and evaluation.horizon == family.horizon
+        assert evaluation.distribution == family.name and evaluation.horizon == HORIZON
         for split, result in evaluation.splits.items():
             count = len(family.tasks(split)) if splits else 2
             assert result.returns.shape == (count, 1, 2) and np.isfinite(result.returns).all()

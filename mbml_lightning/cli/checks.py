@@ -84,11 +84,12 @@ def check_value(path: str, value: Any, hint: Any) -> None:
 def check_agreement(config: Values, trains: bool) -> None:
     """Refuse a configuration whose sections, right by themselves, cannot be run together."""
     try:
-        distribution = envs.distribution(config["task"]["distribution"])
+        distribution = envs.distribution(name := config["scale"]["distribution"])
     except ValueError as error:
-        raise ConfigurationError(f"task.distribution: {error}") from None
+        section = "task" if name == config["task"]["distribution"] else "scale"
+        raise ConfigurationError(f"{section}.distribution: {error}") from None
     model, data = (config[section].get("init_args") or {} for section in ("model", "data"))
-    check_tasks(config["task"]["distribution"], distribution, model, data)
+    check_tasks(name, distribution, model, data)
     evaluation, trainer = config["evaluation"], config["trainer"]
     for split in evaluation["splits"]:
         check_split("evaluation.splits", split, distribution)

@@ -11,6 +11,7 @@ class LaptopSpec:
     """Budgets of a task for two cores, and SAC's settings there; ``conf/scale/laptop.yaml`` reads them.
 
     Args:
+        distribution: The distribution, where a machine of this size is better served by other options.
         interactions: Transitions of each task's batch.
         collection_steps: Environment steps of SAC on each task, warm-up included.
         copies: Copies of each task's environment in which SAC collects.
@@ -23,6 +24,7 @@ class LaptopSpec:
         evaluate_every: Updates of phase 2 between evaluations.
     """
 
+    distribution: str = "${task.distribution}"
     interactions: PositiveInt = 20_000
     collection_steps: PositiveInt = 20_000
     copies: PositiveInt = 4
@@ -67,6 +69,7 @@ class Scale:
         interactions: Transitions of each task's batch, by default the task's.
         collection_steps: Environment steps of SAC on each task, by default the task's.
         bcq_updates: Updates of BCQ, by default the task's.
+        distribution: The distribution of all phases, by default the task's; a scale may add options to it.
         name: Part of the name of the runs' folder.
         standardise: Standardise states for SAC, BCQ, phase 2 and the baselines.
         warmup: Steps of SAC before its first update.
@@ -107,6 +110,7 @@ class Scale:
     interactions: PositiveInt
     collection_steps: PositiveInt
     bcq_updates: PositiveInt
+    distribution: str
     name: str = "paper"
     standardise: bool = False
     # phase 0: SAC
@@ -154,11 +158,12 @@ DEFAULTS: dict[str, Any] = {
     "scale.interactions": "${task.interactions}",
     "scale.collection_steps": "${task.collection_steps}",
     "scale.bcq_updates": "${task.bcq_updates}",
+    "scale.distribution": "${task.distribution}",
     "data": {
         "class_path": "mbml_lightning.data.offline.OfflineDataModule",
         "init_args": {
             "store": "${experiment}/sac/seed-${seed_everything}/data",
-            "distribution": "${task.distribution}",
+            "distribution": "${scale.distribution}",
             "num_tasks": "${oc.select:model.init_args.num_tasks,null}",
             "split": "${oc.select:model.init_args.split,train}",
         },

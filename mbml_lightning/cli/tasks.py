@@ -41,7 +41,7 @@ def with_number_of_tasks(command: str, values: Values) -> Values:
     else:
         path = Path(values["run"], "last.ckpt") if values["ckpt_path"] == "last" else values["ckpt_path"]
         count = checkpointed_tasks(path) if path else None
-    official = envs.distribution(values["task"]["distribution"]).splits.get(model.get("split", "train"), ())
+    official = envs.distribution(values["scale"]["distribution"]).splits.get(model.get("split", "train"), ())
     if count is not None and count != len(official):
         model["num_tasks"] = count
         data |= {"num_tasks": count} if "num_tasks" in data else {}

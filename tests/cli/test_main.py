@@ -77,6 +77,22 @@ def test_every_step_of_a_laptop_s_budget_is_followed_by_its_updates(capsys, task
     assert steps_of(config["trainer"]["max_steps"], model["warmup"], *after) == data["capacity"]
 
 
+def test_a_scale_adds_options_to_the_distribution_that_is_asked_for(capsys, tmp_path):
+    words = ["fit", "-c", str(ROOT / "conf/mbml.yaml"), "--task", str(ROOT / "conf/task/half_cheetah_vel.yaml")]
+    laptop = ["--scale", str(ROOT / "conf/scale/laptop.yaml")]
+    for more, name in [
+        ([], "HalfCheetahVel"),
+        (laptop, "HalfCheetahVel+torso_position=False"),
+        ([*laptop, "--scale.distribution=HalfCheetahVel"], "HalfCheetahVel"),
+        ([*laptop, "--task.distribution=AntDir", "--task.laptop.distribution=AntDir"], "AntDir"),
+    ]:
+        config = printed_config(capsys, *words, *more)
+        assert [config[section]["init_args"]["distribution"] for section in ("model", "data")] == [name, name]
+        assert config["experiment"].startswith("runs/" + name.partition("+")[0] + "-")
+    words += [*laptop, "--task.distribution=HalfCheetahVel+torso_position=True", f"--run={tmp_path}"]
+    assert "scale.distribution: HalfCheetahVel: option 'torso_position' is given twice" in error_of(capsys, *words)
+
+
 def test_interpolation_reaches_across_files_and_overrides(capsys):
     words = ["fit", "-c", str(ROOT / "conf/mbml.yaml"), *TINY]
     config = printed_config(capsys, *words, "--task.relabel_threshold=0.7", "--model.hooks.triplet.margin=8")
