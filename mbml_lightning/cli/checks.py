@@ -6,8 +6,7 @@ from pkgutil import resolve_name
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
 
-from mbml_lightning import envs
-from mbml_lightning.cli.tasks import stored_tasks
+from mbml_lightning.cli.tasks import distribution_of, stored_tasks
 from mbml_lightning.cli.trainer_options import check_trainer
 from mbml_lightning.data.budget import steps_of
 from mbml_lightning.data.online import check_amounts
@@ -83,11 +82,7 @@ def check_value(path: str, value: Any, hint: Any) -> None:
 
 def check_agreement(config: Values, trains: bool) -> None:
     """Refuse a configuration whose sections, right by themselves, cannot be run together."""
-    try:
-        distribution = envs.distribution(name := config["scale"]["distribution"])
-    except ValueError as error:
-        section = "task" if name == config["task"]["distribution"] else "scale"
-        raise ConfigurationError(f"{section}.distribution: {error}") from None
+    name, distribution = config["scale"]["distribution"], distribution_of(config)
     model, data = (config[section].get("init_args") or {} for section in ("model", "data"))
     check_tasks(name, distribution, model, data)
     evaluation, trainer = config["evaluation"], config["trainer"]

@@ -1,14 +1,28 @@
-"""The number of tasks of a run, where its configuration leaves that to the data or to the weights."""
+"""The distribution of a run, and the number of its tasks where that is left to the data or to the weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mbml_lightning import envs
-from mbml_lightning.errors import MBMLError
+from mbml_lightning.envs import TaskDistribution
+from mbml_lightning.errors import ConfigurationError, MBMLError
 from mbml_lightning.files.checkpoints import Checkpoint
 
 Values = dict[str, Any]
+
+
+def distribution_of(values: Mapping[str, Any]) -> TaskDistribution:
+    """Find the distribution of a configuration.
+
+    Raises:
+        ConfigurationError: There is none of that name, or it has no such options.
+    """
+    try:
+        return envs.distribution(name := values["scale"]["distribution"])
+    except ConfigurationError as error:
+        section = "task" if name == values["task"]["distribution"] else "scale"
+        raise ConfigurationError(f"{section}.distribution: {error}") from None
 
 
 def stored_tasks(data: Mapping[str, Any]) -> int | None:
@@ -41,7 +55,7 @@ def with_number_of_tasks(command: str, values: Values) -> Values:
     else:
         path = Path(values["run"], "last.ckpt") if values["ckpt_path"] == "last" else values["ckpt_path"]
         count = checkpointed_tasks(path) if path else None
-    official = envs.distribution(values["scale"]["distribution"]).splits.get(model.get("split", "train"), ())
+    official = distribution_of(values).splits.get(model.get("split", "train"), ())
     if count is not None and count != len(official):
         model["num_tasks"] = count
         data |= {"num_tasks": count} if "num_tasks" in data else {}
