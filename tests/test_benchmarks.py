@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import environments, learners, matrix_products, measuring, methods, step_time, trainer_overhead
+from benchmarks import (
+    environments,
+    learners,
+    matrix_products,
+    measuring,
+    methods,
+    sac_and_bcq,
+    step_time,
+    trainer_overhead,
+)
 from benchmarks.agreement import check_agreement
 from benchmarks.references import REFERENCES
 from mbml_lightning import envs
+from mbml_lightning.files.evaluation import Evaluation
 
 CPU = torch.device("cpu")
 
@@ -176,3 +186,22 @@ def test_trainer_overhead(tmp_path):
     rows = columns(tmp_path / "trainer_overhead-overhead.csv")
     assert [row["phase"] for row in rows] == ["sac", "sac", "ensemble", "ensemble"]
     assert all(float(row[name]) > 0 for row in rows for name in ("bare us", "fit us", "times bare"))
+
+
+def test_returns_of_sac_and_bcq_stand_beside_each_other(experiment, tmp_path, capsys):
+    sac_and_bcq.main([str(experiment), "--output", str(tmp_path)])
+    rows, tasks = (
+        list(csv.DictReader((tmp_path / f"sac_and_bcq-{name}.csv").read_text().splitlines()))
+        for name in ("returns", "tasks")
+    )
+    assert [(row["distribution"], row["tasks"], row["steps a task"]) for row in rows] == [("PointGoal", "5", "200")]
+    evaluations = {phase: Evaluation.load(experiment / phase / "seed-0/evaluation.json") for phase in ("sac", "bcq")}
+    for phase, evaluation in evaluations.items():
+        returns = evaluation.splits["train"].returns[..., evaluation.uncounted :].mean((1, 2))
+        assert [float(task[phase]) for task in tasks] == pytest.approx(returns, abs=0.051)
+        assert float(rows[0][phase.upper()].split()[0]) == pytest.approx(returns.mean(), abs=0.051)
+    sac, bcq, random = (float(rows[0][name].split()[0]) for name in ("SAC", "BCQ", "random"))
+    assert float(rows[0]["BCQ, % of SAC"]) == pytest.approx(100 * (bcq - random) / (sac - random), rel=0.3, abs=1)
+    assert "BCQ, % of SAC" in capsys.readouterr().out and (tmp_path / "curves.png").stat().st_size > 1000
+    with pytest.raises(SystemExit, match="no experiment with finished runs"):
+        sac_and_bcq.main([str(tmp_path)])
