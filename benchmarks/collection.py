@@ -16,7 +16,7 @@ from pathlib import Path
 import gymnasium as gym
 import torch
 
-from benchmarks.learners import CONF
+from benchmarks.learners import CONF, load_scale
 from benchmarks.measuring import Rows, publish
 from mbml_lightning import envs
 
@@ -83,17 +83,11 @@ def library(options: argparse.Namespace) -> None:
             return minutes < options.minutes
 
     torch.set_num_threads(1)
-    distribution = envs.distribution(distribution_of(options.task))
+    distribution = envs.distribution(load_scale("laptop", options.task).distribution)
     env = gym.make(distribution.env_id, task=distribution.tasks("train")[0])
     callback = Curves()
     SAC("MlpPolicy", env, seed=0, device="cpu").learn(10**9, callback)
     options.theirs.write_text(json.dumps(callback.curve), encoding="utf-8")
-
-
-def distribution_of(task: str) -> str:
-    """Read the distribution of a task's file."""
-    lines = (CONF / f"task/{task}.yaml").read_text(encoding="utf-8").splitlines()
-    return next(line.removeprefix("distribution: ") for line in lines if line.startswith("distribution: "))
 
 
 def measure(options: argparse.Namespace) -> Rows:

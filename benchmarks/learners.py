@@ -57,9 +57,9 @@ class Learner:
     widest: tuple[int, int, int, int]
 
 
-def load_scale(name: str) -> Scale:
-    """Sizes of ``conf/scale``, with the budgets of UmazeGoal-M where they are the task's."""
-    task = OmegaConf.merge({"laptop": asdict(LaptopSpec())}, OmegaConf.load(CONF / "task/umaze_goal_m.yaml"))
+def load_scale(name: str, task_file: str = "umaze_goal_m") -> Scale:
+    """Sizes of ``conf/scale``, with the budgets of a file of ``conf/task`` where they are the task's."""
+    task = OmegaConf.merge({"laptop": asdict(LaptopSpec())}, OmegaConf.load(CONF / f"task/{task_file}.yaml"))
     budgets = {budget: task[budget] for budget in ("interactions", "collection_steps", "bcq_updates", "distribution")}
     both = OmegaConf.create({"task": task, "scale": OmegaConf.load(CONF / f"scale/{name}.yaml")})
     sizes: Any = OmegaConf.to_container(both.scale, resolve=True)

@@ -36,17 +36,14 @@ class Phase(NamedTuple):
     Attributes:
         evaluation: On its own tasks.
         returns: Mean return on each.
+        minutes: Of training.
         curve: Returns of the episodes in which SAC collected, against steps a task; none of BCQ.
     """
 
     evaluation: Evaluation
     returns: Float64[np.ndarray, " tasks"]
+    minutes: float
     curve: Curve | None
-
-    @property
-    def minutes(self) -> float:
-        """Minutes of training."""
-        return self.evaluation.wall_clock.get("training", float("nan")) / 60
 
     def described(self) -> str:
         """Mean and deviation over tasks."""
@@ -62,13 +59,14 @@ def read(run: Path) -> Phase:
     """Read a run from its folder."""
     evaluation = Evaluation.load(run / "evaluation.json")
     returns = counted_return(evaluation.splits["train"].returns, evaluation.uncounted).mean(1)
-    curve = Metrics.load(run / "metrics.jsonl").curves.get("train/return")
+    metrics = Metrics.load(run / "metrics.jsonl")
+    curve = metrics.curves.get("train/return")
     if curve is not None:
         config = evaluation.made_of["config"]
         model, copies = config["model"]["init_args"], config["data"]["init_args"]["copies"]
         steps = [steps_of(int(n), model["warmup"], copies, model["updates_per_step"]) for n in curve.steps]
         curve = Curve(np.array(steps), curve.values)
-    return Phase(evaluation, returns, curve)
+    return Phase(evaluation, returns, metrics.seconds / 60, curve)
 
 
 def measured(experiments: Sequence[Path]) -> Iterator[tuple[str, str, Phase, Phase]]:

@@ -1,3 +1,4 @@
+import argparse
 import csv
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    collection,
     environments,
     learners,
     matrix_products,
@@ -17,6 +19,7 @@ from benchmarks import (
 from benchmarks.agreement import check_agreement
 from benchmarks.references import REFERENCES
 from mbml_lightning import envs
+from mbml_lightning.cli.main import main
 from mbml_lightning.files.evaluation import Evaluation
 
 CPU = torch.device("cpu")
@@ -205,3 +208,24 @@ def test_returns_of_sac_and_bcq_stand_beside_each_other(experiment, tmp_path, ca
     assert "BCQ, % of SAC" in capsys.readouterr().out and (tmp_path / "curves.png").stat().st_size > 1000
     with pytest.raises(SystemExit, match="no experiment with finished runs"):
         sac_and_bcq.main([str(tmp_path)])
+
+
+@pytest.mark.parametrize("words", [[], ["--scale.sac_copies=1", "--scale.standardise=false"]])
+def test_returns_of_a_collection_are_read_against_minutes(words, monkeypatch):
+    few = ["--scale.collection_steps=400", "--scale.interactions=400", "--scale.warmup=200"]
+    monkeypatch.setattr(collection, "on_one_core", lambda command: main([*command[3:], *few]))
+    curve = collection.ours(argparse.Namespace(task="point_goal", tasks=2, minutes=1), *words)
+    minutes, returns = zip(*curve, strict=True)
+    assert 0 <= minutes[0] <= minutes[-1] < 1 and all(-40 < value < 0 for value in returns)
+
+
+def test_a_minute_has_the_mean_of_its_episodes():
+    curve = [(0.1, 2.0), (0.9, 4.0), (1.0, 8.0)]
+    assert [collection.mean_in(curve, minute) for minute in (1, 2)] == [3.0, 8.0]
+    assert np.isnan(collection.mean_in(curve, 3))
+
+
+def test_a_scale_has_the_budgets_of_the_task():
+    assert learners.load_scale("laptop").distribution == "UmazeGoalM"
+    scale = learners.load_scale("laptop", "half_cheetah_vel")
+    assert (scale.distribution, scale.collection_steps) == ("HalfCheetahVel+torso_position=False", 60_000)
