@@ -122,13 +122,13 @@ class Evaluation:
             raise ResultsError(f"{path}: {error}; {AGAIN}") from None
 
 
-def summary(evaluation: Evaluation, path: Path, reason: str) -> str:
+def summary(label: str, evaluation: Evaluation, path: Path, reason: str) -> str:
     """Say in a line or two what an evaluation gave, where it is, and why it is not in the run's own place."""
     means = [
         f"{name} {split.returns[..., evaluation.uncounted :].mean():.1f}" for name, split in evaluation.splits.items()
     ]
     trials = "1 trial" if evaluation.trials == 1 else f"{evaluation.trials} trials"
-    line = f"{evaluation.method}, {evaluation.protocol}: return {', '.join(means)} ({trials} a task) in {path}"
+    line = f"{label}, {evaluation.protocol}: return {', '.join(means)} ({trials} a task) in {path}"
     return f"{line}\n  ({reason}, and stays)" if reason else line
 
 

@@ -16,6 +16,7 @@ from mbml_lightning.arguments import PositiveInt
 from mbml_lightning.errors import CheckpointError, ConfigurationError
 from mbml_lightning.files.checkpoints import Checkpoint, hash_tensors
 from mbml_lightning.files.provenance import made_by
+from mbml_lightning.results.methods import card
 from mbml_lightning.training import sharding
 from mbml_lightning.training.stopping import evaluation_is_due
 
@@ -42,6 +43,12 @@ class Checkpointed(L.LightningModule):
         self.loaded_updates = 0  # those that made the weights of the checkpoint that was loaded
         self.resumed: Checkpoint | None = None  # the checkpoint that the training is resumed from, until it begins
         self.changes: Sequence[dict[str, Any]] = ()  # learning rates that were changed when the run was resumed
+
+    @property
+    def label(self) -> str:
+        """Name for a reader: of the method as the command has it, such as *Neither*, else of the class."""
+        name = (self.config or {}).get("method")
+        return card(name).label if name else type(self).__name__
 
     def identity(self) -> dict[str, str]:
         """Entries of the record that decide where weights can be used; a checkpoint that differs is refused."""

@@ -222,7 +222,7 @@ class Evaluator:
         else:  # a training owns its folder
             evaluation.save(path)
             save_trajectories(self.folder / file_name("trajectories.npz", protocol.name), paths)
-        self.summaries[protocol.name] = summary(evaluation, path, reason)
+        self.summaries[protocol.name] = summary(method.label, evaluation, path, reason)
 
     def settings(self) -> dict[str, Any]:
         """Collect the arguments, beside those that an evaluation names anyway, that its returns depend on."""

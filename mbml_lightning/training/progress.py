@@ -30,7 +30,7 @@ class Progress(TQDMProgressBar):
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Name the bar after the method in place of Lightning's "Epoch 0"."""
         super().on_train_epoch_start(trainer, *_)
-        self.train_progress_bar.set_description(type(trainer.lightning_module).__name__)
+        self.train_progress_bar.set_description(name_of(trainer))
 
 
 class ProgressLines(ProgressBar):
@@ -59,8 +59,14 @@ class ProgressLines(ProgressBar):
         if self._is_enabled and now - self._told >= self.seconds:
             self._told, done = now, trainer.global_step
             left = (now - self._began) / (done - self._before) * (trainer.max_steps - done)
-            name, rest = type(trainer.lightning_module).__name__, timedelta(seconds=round(left))
+            name, rest = name_of(trainer), timedelta(seconds=round(left))
             print(f"mbml: {name}: {done:,} of {trainer.max_steps:,} updates, about {rest} left", file=sys.stderr)
+
+
+def name_of(trainer: L.Trainer) -> str:
+    """Name what is trained, for a reader."""
+    module = trainer.lightning_module
+    return str(getattr(module, "label", type(module).__name__))
 
 
 def progress() -> ProgressBar:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from commands import command
 
+from mbml_lightning.algorithms.bcq import BCQ
 from mbml_lightning.cli.main import main
 from mbml_lightning.files.checkpoints import Checkpoint
 
@@ -60,3 +61,11 @@ def test_a_run_without_changes_resumes_with_its_own_rate(steps):
     before, after = steps[OLD]
     assert before.record["changes"] == after.record["changes"] == []
     assert {group["lr"] for state in after.content["optimizer_states"] for group in state["param_groups"]} == {OLD}
+
+
+def test_a_method_goes_by_the_name_that_the_command_gave_it():
+    bcq = BCQ("PointGoal", hidden=[4], vae_hidden=[4])
+    assert bcq.label == "BCQ"
+    for method, label in {"neither": "Neither", "my_own": "my_own"}.items():
+        bcq.config = {"method": method}
+        assert bcq.label == label
