@@ -29,6 +29,9 @@ class ContextualAlgorithm(Algorithm):
         z_dim: Dimensions of the task identity.
         context_size: Context rows a task and update (C).
         context_sets: Independent contexts a task and update, which hooks compare; z is inferred from the first.
+        context_window: Draw the rows of a context from so many consecutive transitions, at a random place in the task's
+            batch, such as an episode: so the encoder learns from contexts like those that are observed when acting,
+            from one policy, and not from all that a learning SAC tried. None, as in the paper: from all transitions.
         kl_weight: beta of Eq. 3.
         kl_mean_over_tasks: Average KL(q(c_i) || N(0, I)) over tasks (Eq. 3) instead of summing it (official code).
         combine: Infer z from own and relabelled rows together, 2C rows, instead of C rows drawn from either.
@@ -51,6 +54,7 @@ class ContextualAlgorithm(Algorithm):
         z_dim: PositiveInt = 20,
         context_size: PositiveInt = 64,
         context_sets: PositiveInt = 1,
+        context_window: PositiveInt | None = None,
         kl_weight: NonNegativeFloat = 0.1,
         kl_mean_over_tasks: bool = False,
         combine: bool = True,
@@ -63,6 +67,7 @@ class ContextualAlgorithm(Algorithm):
         self.save_hyperparameters(ignore=["relabeller", "hooks"])
         self.relabeller, self.combine, self.standardise_context = relabeller, combine, standardise_context
         self.context_size, self.context_rows = context_size, context_size * context_sets
+        self.context_window = context_window
         self.kl_weight, self.kl_mean_over_tasks = kl_weight, kl_mean_over_tasks
         self.inputs = Standardiser(self.dims[0]) if standardise else self.inputs
         self.encoder = TaskEncoder(*self.dims, z_dim, encoder_hidden)

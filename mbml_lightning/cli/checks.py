@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from pkgutil import resolve_name
 from types import NoneType
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, cast, get_args, get_type_hints
 
 from mbml_lightning.cli.tasks import distribution_of, stored_tasks
 from mbml_lightning.cli.trainer_options import check_trainer
@@ -72,6 +73,8 @@ def check_value(path: str, value: Any, hint: Any) -> None:
         refuse(path, value, "a finite number")  # results keep the configuration as JSON, which has no other
     if isinstance(value, Mapping) and "class_path" in value:
         check_arguments(path, resolve_name(value["class_path"]), value.get("init_args") or {})
+    elif isinstance(value, Mapping) and is_dataclass(hint):
+        check_arguments(path, cast("type", hint), value)
     elif isinstance(value, Mapping | list | tuple):
         for key, item in value.items() if isinstance(value, Mapping) else (("", item) for item in value):
             check_value(f"{path}.{key}" if key else path, item, Any if hint is Any else object)

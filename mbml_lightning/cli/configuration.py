@@ -21,6 +21,7 @@ class LaptopSpec:
         bcq_updates: Updates of BCQ.
         mbml_updates: Updates of phase 2, and of the baselines.
         mbml_lr: Learning rate of phase 2, and of the baselines.
+        context_window: Consecutive transitions that a context is drawn from, null for all.
         evaluate_every: Updates of phase 2 between evaluations.
     """
 
@@ -34,6 +35,7 @@ class LaptopSpec:
     bcq_updates: PositiveInt = 5_000
     mbml_updates: PositiveInt = 6_000
     mbml_lr: PositiveFloat = 1e-3
+    context_window: PositiveInt | None = None
     evaluate_every: PositiveInt = 500
 
 
@@ -87,6 +89,7 @@ class Scale:
         bcq_hidden: Hidden layers of BCQ's critics and perturbation.
         vae_hidden: Hidden layers of BCQ's CVAE.
         bcq_lr: Learning rate of BCQ.
+        bcq_layer_norm: Normalise what enters the ReLUs of BCQ's critics.
         ensemble_updates: Updates of the reward ensembles.
         next_state_updates: Updates of the next-state ensembles.
         next_state_hidden: Hidden layers of a next-state ensemble's member.
@@ -100,6 +103,7 @@ class Scale:
         mbml_lr: Learning rate of phase 2, and of the baselines.
         mbml_batch_size: Transitions a task in an update of phase 2; doubled for PEARL.
         context_size: Context rows a task in an update of phase 2; doubled for methods without relabelling.
+        context_window: Consecutive transitions that a context is drawn from, null for all.
         kl_weight: beta of Eq. 3.
         standardise_context: Standardise the encoder's inputs.
         standardise_values: Standardise the values that Q_D learns, teacher by teacher.
@@ -130,6 +134,7 @@ class Scale:
     bcq_hidden: list[PositiveInt] = field(default_factory=lambda: [400, 300])
     vae_hidden: list[PositiveInt] = field(default_factory=lambda: [750, 750])
     bcq_lr: PositiveFloat = 3e-4
+    bcq_layer_norm: bool = False
     ensemble_updates: PositiveInt = 4_000
     next_state_updates: PositiveInt = 20_000
     next_state_hidden: list[PositiveInt] = field(default_factory=lambda: [256] * 6)
@@ -144,6 +149,7 @@ class Scale:
     mbml_lr: PositiveFloat = 3e-4
     mbml_batch_size: PositiveInt = 128
     context_size: PositiveInt = 64
+    context_window: PositiveInt | None = None
     kl_weight: NonNegativeFloat = 0.1
     standardise_context: bool = False
     standardise_values: bool = False

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mbml_lightning.data.rows import Rows
+from mbml_lightning.data.rows import Rows, Window
 from mbml_lightning.ranks import Share
 from mbml_lightning.seeds import seed_of
 from mbml_lightning.types import TaskBatch
@@ -20,6 +20,7 @@ class Plan(NamedTuple):
         updates_per_block: Updates of a block.
         seed: Seed of the run.
         share: The tasks or rows that this rank uses.
+        window: Consecutive transitions that a context is drawn from, None for all.
     """
 
     batch_size: int
@@ -27,6 +28,7 @@ class Plan(NamedTuple):
     updates_per_block: int
     seed: int
     share: Share
+    window: Window | None = None
 
 
 class Block:
@@ -50,9 +52,9 @@ class Block:
         return self.size
 
     def __iter__(self) -> Iterator[TaskBatch]:
-        sampler = torch.Generator(self.rows.packed.device).manual_seed(self.key)
+        sampler, plan = torch.Generator(self.rows.packed.device).manual_seed(self.key), self.plan
         for _ in range(self.size):
-            yield self.rows.draw(sampler, self.plan.batch_size, self.plan.context_rows, self.plan.share)
+            yield self.rows.draw(sampler, plan.batch_size, plan.context_rows, plan.share, plan.window)
 
 
 class Blocks:

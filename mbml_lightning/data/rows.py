@@ -1,6 +1,7 @@
 """Transitions of K tasks as one packed tensor, so that drawing a batch is one gather on the device that trains."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,6 +10,18 @@ from torch import Tensor
 
 from mbml_lightning.ranks import Share
 from mbml_lightning.types import TaskBatch, Transitions
+
+
+class Window(NamedTuple):
+    """Where the rows of a context are drawn from.
+
+    Attributes:
+        context_size: Rows of one context (C).
+        span: Consecutive rows of a task, at a random place for each context, that are drawn from.
+    """
+
+    context_size: int
+    span: int
 
 
 @dataclass
@@ -85,7 +98,12 @@ class Rows:
         return replace(self, packed=packed, count=index.shape[1])
 
     def draw(
-        self, generator: torch.Generator, batch_size: int, context_size: int = 0, share: Share | None = None
+        self,
+        generator: torch.Generator,
+        batch_size: int,
+        context_size: int = 0,
+        share: Share | None = None,
+        window: Window | None = None,
     ) -> TaskBatch:
         """Draw rows of every task uniformly with replacement, in one gather for the batch and the contexts.
 
@@ -95,11 +113,14 @@ class Rows:
             context_size: Transitions a task to infer the task from (C).
             share: What of the batch this rank needs: some tasks, which are all that is packed here, or some of the
                 transitions; contexts are never parted.
+            window: Of the rows of each context; None to draw them from all rows.
         """
         tasks, capacity, width = self.packed.shape
         device, share = self.packed.device, share or Share(tasks, range(tasks))
         size = (share.num_tasks, batch_size + context_size)
         index = torch.randint(self.count, size, generator=generator, device=device)
+        if window is not None:
+            index[:, batch_size:] = self.within(window, (share.num_tasks, context_size), generator)
         if not share.is_whole:
             mine, contexts = index[share.task_slice].split([batch_size, context_size], 1)
             index = torch.cat([mine[:, share.rows(batch_size)], contexts], 1)
@@ -109,6 +130,14 @@ class Rows:
         if not context_size:
             return TaskBatch(self.unpack(rows))
         return TaskBatch(self.unpack(rows[:, :batch_size]), self.unpack(rows[:, batch_size:]), index[:, batch_size:])
+
+    def within(self, window: Window, size: tuple[int, int], generator: torch.Generator) -> Int[Tensor, "K C"]:
+        """Draw the indices of contexts from as many windows, each at a random place."""
+        device, span = self.packed.device, min(window.span, self.count)
+        windows = (size[0], size[1] // window.context_size)
+        begins = torch.randint(self.count - span + 1, windows, generator=generator, device=device)
+        places = torch.randint(span, size, generator=generator, device=device)
+        return begins.repeat_interleave(window.context_size, 1) + places
 
 
 def pack(fields: list[dict[str, np.ndarray]]) -> Float[Tensor, "K N D"]:

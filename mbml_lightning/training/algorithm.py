@@ -17,7 +17,7 @@ from mbml_lightning.arguments import PositiveInt, Seed
 from mbml_lightning.data.blocks import Block, Plan
 from mbml_lightning.data.offline import OfflineDataModule
 from mbml_lightning.data.online import OnlineDataModule
-from mbml_lightning.data.rows import Rows
+from mbml_lightning.data.rows import Rows, Window
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.standardiser import Standardiser
 from mbml_lightning.nets.task_encoder import TaskEncoder
@@ -47,6 +47,8 @@ class Algorithm(Checkpointed, ABC):
     """Context rows a task from which z is inferred (C); 0 for methods that infer no task."""
     context_rows: int = 0
     """Context rows a task and update, for all contexts that are compared."""
+    context_window: int | None = None
+    """Consecutive transitions of a task that a context is drawn from; None for all."""
     encoder: TaskEncoder | None
     """Infers the task; None for methods that need no z."""
     inputs: nn.Module
@@ -134,7 +136,8 @@ class Algorithm(Checkpointed, ABC):
     @property
     def plan(self) -> Plan:
         """Sizes of batches and blocks, for the data module."""
-        return Plan(self.batch_size, self.context_rows, self.updates_per_block, self.seed, self.share)
+        window = Window(self.context_size, self.context_window) if self.context_window else None
+        return Plan(self.batch_size, self.context_rows, self.updates_per_block, self.seed, self.share, window)
 
     def setup(self, stage: str) -> None:
         """Take this rank's share when a training begins; Lightning calls this before it loads weights or data."""

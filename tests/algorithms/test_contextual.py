@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mbml_lightning.algorithms import PEARL, ContextualBCQ, MultiTaskBC
 from mbml_lightning.algorithms.contextual import ContextualAlgorithm
+from mbml_lightning.data.rows import Window
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.objectives.hard_mining import HardMiningTriplet
 from mbml_lightning.objectives.hooks import StepHook
@@ -37,6 +38,14 @@ def undescended(model: ContextualAlgorithm, data: TaskBatch, monkeypatch: pytest
     """The losses of an update whose optimisers do not step."""
     monkeypatch.setattr(model, "step", lambda optimizer, loss: None)
     return model.update(data)
+
+
+@every_method
+def test_each_context_has_a_window_of_its_own(make, method):
+    options = SETTINGS[method] | COMMON
+    assert make(method, **options).plan.window is None
+    plan = make(method, **options, context_sets=N, context_window=9).plan
+    assert (plan.context_rows, plan.window) == (N * C, Window(C, 9))
 
 
 WHO = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mbml_lightning.data.rows import Rows, pack
+from mbml_lightning.data.rows import Rows, Window, pack
 from mbml_lightning.types import Transitions
 
 K, N, S, A = 3, 7, 4, 2
@@ -122,3 +122,33 @@ def test_draws_repeat_with_the_generator_and_not_otherwise() -> None:
     assert torch.equal(first.transitions.rewards, again.transitions.rewards)
     assert torch.equal(first.context_index, again.context_index)
     assert not torch.equal(first.transitions.rewards, other.transitions.rewards)
+
+
+def test_a_window_holds_the_rows_of_a_context_and_lies_anywhere() -> None:
+    rows, size, span = numbered(40, 50), 6, 5
+    generator = torch.Generator().manual_seed(0)
+    drawn = [rows.draw(generator, 3, 2 * size, None, Window(size, span)) for _ in range(400)]
+    index = torch.stack([batch.context_index for batch in drawn]).unflatten(2, (2, size))  # (draws, K, contexts, size)
+    low, high = index.min(-1).values, index.max(-1).values
+    assert (high - low).max() == span - 1
+    assert low.min() == 0 and high.max() == 39
+    assert index.flatten().bincount(minlength=40)[span:-span].min() > 0.7 * index.numel() / 40
+    starts = low.flatten(0, 1).float()
+    assert abs(torch.corrcoef(starts.T)[0, 1]) < 0.1, "each context has a window of its own"
+    rewards = torch.stack([batch.contexts.rewards for batch in drawn]).unflatten(2, (2, size))
+    assert torch.equal(rewards, 100.0 * torch.arange(K)[:, None, None] + index)
+
+
+def test_a_window_of_all_rows_is_none() -> None:
+    rows = numbered(40, 50)
+    batch = rows.draw(torch.Generator().manual_seed(0), 3, 4000, None, Window(4000, 1000))
+    counts = batch.context_index.flatten().bincount(minlength=40)
+    assert ((counts - 300.0) ** 2 / 300).sum() < 73, "chi-squared of 39, p = 0.001"
+
+
+def test_without_a_window_nothing_else_is_drawn() -> None:
+    rows = numbered(40, 50)
+    plain = rows.draw(torch.Generator().manual_seed(3), 5, 4)
+    windowed = rows.draw(torch.Generator().manual_seed(3), 5, 4, None, Window(4, 10))
+    assert torch.equal(plain.transitions.rewards, windowed.transitions.rewards)
+    assert not torch.equal(plain.context_index, windowed.context_index)
