@@ -24,7 +24,12 @@ ACTING = [name for name, m in METHODS.items() if m.kind in ("method", "reference
 STANDARDISED = "--scale.standardise=true"
 RECIPE = [f"--scale.sac_{word}" for word in ("copies=2", "updates_per_step=2", "actor_every=3", "layer_norm=true")]
 WINDOW = "--scale.context_window=50"
-AS_ON_A_LAPTOP = [("sac", [STANDARDISED, *RECIPE]), ("bcq", [STANDARDISED]), ("multi_task_bc", [STANDARDISED, WINDOW])]
+AVERAGE = "--scale.ema_decay=0.9"
+AS_ON_A_LAPTOP = [
+    ("sac", [STANDARDISED, *RECIPE]),
+    ("bcq", [STANDARDISED]),
+    ("multi_task_bc", [STANDARDISED, WINDOW, AVERAGE]),
+]
 """Phases with options of `conf/scale/laptop.yaml` that the tiny scale has not."""
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from mbml_lightning.arguments import NonNegativeFloat, PositiveInt, Seed
+from mbml_lightning.arguments import NonNegativeFloat, PositiveInt, Seed, UnitInterval
 from mbml_lightning.data.relabelling import Relabelled, Relabeller, under_every_task
 from mbml_lightning.errors import ConfigurationError
 from mbml_lightning.nets.standardiser import Standardiser
@@ -14,6 +14,7 @@ from mbml_lightning.nets.task_encoder import TaskEncoder, product, sample
 from mbml_lightning.objectives.divergence import kl_to_prior
 from mbml_lightning.objectives.hooks import ContextStep, StepHook, hook_losses
 from mbml_lightning.training.algorithm import Algorithm
+from mbml_lightning.training.averaging import MovingAverage
 from mbml_lightning.types import Gaussian, TaskBatch, Transitions
 
 
@@ -38,6 +39,8 @@ class ContextualAlgorithm(Algorithm):
         standardise_context: Give the encoder inputs of mean 0 and deviation 1; without it, differences of rewards can
             be small beside those of states, and the triplet takes longer to leave its margin.
         standardise: Standardise states for all other networks, by statistics of all tasks together.
+        ema_decay: Decay an update of a moving average of all weights, which is evaluated and kept in place of the last
+            ones, whose returns go up and down from one evaluation to the next; 0 for none.
         updates_per_block: Gradient updates of a Lightning batch.
         seed: Seed of the updates' randomness.
     """
@@ -60,6 +63,7 @@ class ContextualAlgorithm(Algorithm):
         combine: bool = True,
         standardise_context: bool = False,
         standardise: bool = False,
+        ema_decay: UnitInterval = 0.0,
         updates_per_block: PositiveInt = 50,
         seed: Seed = 0,
     ) -> None:
@@ -67,13 +71,17 @@ class ContextualAlgorithm(Algorithm):
         self.save_hyperparameters(ignore=["relabeller", "hooks"])
         self.relabeller, self.combine, self.standardise_context = relabeller, combine, standardise_context
         self.context_size, self.context_rows = context_size, context_size * context_sets
-        self.context_window = context_window
+        self.context_window, self.ema_decay = context_window, ema_decay
         self.kl_weight, self.kl_mean_over_tasks = kl_weight, kl_mean_over_tasks
         self.inputs = Standardiser(self.dims[0]) if standardise else self.inputs
         self.encoder = TaskEncoder(*self.dims, z_dim, encoder_hidden)
         self.hooks = nn.ModuleDict(dict(hooks or {}))
         for hook in (hooks or {}).values():
             hook.build(*self.dims, z_dim, self.num_tasks)
+
+    def configure_callbacks(self) -> list[MovingAverage]:
+        """Average the weights, if that is asked for; Lightning adds this to the trainer's callbacks."""
+        return [MovingAverage(self.ema_decay, self.updates_per_block)] if self.ema_decay else []
 
     def on_fit_start(self) -> None:
         """Load what only training needs: the relabeller's ensembles, and the spread of the encoder's inputs.

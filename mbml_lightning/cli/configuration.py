@@ -19,7 +19,9 @@ class LaptopSpec:
         sac_batch_size: Transitions a task in an update of SAC.
         discount: SAC's discount; those of the other phases are the paper's.
         bcq_updates: Updates of BCQ.
+        phi: Largest correction of a candidate action.
         mbml_updates: Updates of phase 2, and of the baselines.
+        mbml_hidden: Hidden layers of phase 2's Q_D, G_D and xi_D, and of the baselines' networks.
         mbml_lr: Learning rate of phase 2, and of the baselines.
         context_window: Consecutive transitions that a context is drawn from, null for all.
         evaluate_every: Updates of phase 2 between evaluations.
@@ -33,7 +35,9 @@ class LaptopSpec:
     sac_batch_size: PositiveInt = 128
     discount: UnitInterval = 0.99
     bcq_updates: PositiveInt = 5_000
+    phi: UnitInterval = 0.05
     mbml_updates: PositiveInt = 6_000
+    mbml_hidden: list[PositiveInt] = field(default_factory=lambda: [256, 256])
     mbml_lr: PositiveFloat = 1e-3
     context_window: PositiveInt | None = None
     evaluate_every: PositiveInt = 500
@@ -90,6 +94,7 @@ class Scale:
         vae_hidden: Hidden layers of BCQ's CVAE.
         bcq_lr: Learning rate of BCQ.
         bcq_layer_norm: Normalise what enters the ReLUs of BCQ's critics.
+        phi: Largest correction of a candidate action, by BCQ, its student and Contextual BCQ.
         ensemble_updates: Updates of the reward ensembles.
         next_state_updates: Updates of the next-state ensembles.
         next_state_hidden: Hidden layers of a next-state ensemble's member.
@@ -107,6 +112,7 @@ class Scale:
         kl_weight: beta of Eq. 3.
         standardise_context: Standardise the encoder's inputs.
         standardise_values: Standardise the values that Q_D learns, teacher by teacher.
+        ema_decay: Decay an update of the average of weights that phase 2 and the baselines keep; 0 to keep the last.
         evaluate_every: Updates of phase 2 between evaluations.
         trials_while_training: Trials a task of these evaluations; the last one has ``evaluation.trials``.
     """
@@ -135,6 +141,7 @@ class Scale:
     vae_hidden: list[PositiveInt] = field(default_factory=lambda: [750, 750])
     bcq_lr: PositiveFloat = 3e-4
     bcq_layer_norm: bool = False
+    phi: UnitInterval = 0.05
     ensemble_updates: PositiveInt = 4_000
     next_state_updates: PositiveInt = 20_000
     next_state_hidden: list[PositiveInt] = field(default_factory=lambda: [256] * 6)
@@ -153,6 +160,7 @@ class Scale:
     kl_weight: NonNegativeFloat = 0.1
     standardise_context: bool = False
     standardise_values: bool = False
+    ema_decay: UnitInterval = 0.0
     # evaluation
     evaluate_every: PositiveInt = 2_500
     trials_while_training: PositiveInt = 2
