@@ -21,6 +21,7 @@ FILE = Path(normalisation.__file__).with_name(normalisation.DATA)
 TABLE_9, APPENDIX_G = "Table 9 of the paper, its training tasks", "Appendix G of the paper, its unseen tasks"
 PUBLISHED = {
     "HalfCheetahVel": (-121.3, TABLE_9),
+    "HalfCheetahVel+torso_position=False": (-121.3, TABLE_9),
     "AntDir": (920.9, TABLE_9),
     "AntGoal": (-99.6, TABLE_9),
     "WalkerParam": (671.1, TABLE_9),

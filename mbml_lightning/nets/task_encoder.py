@@ -39,19 +39,21 @@ class TaskEncoder(nn.Module):
 
     def standardise(self, rows: Transitions) -> None:
         """Shift and scale inputs from now on to mean 0 and deviation 1 over ``rows``; only shift constant ones."""
-        inputs = _columns(rows).flatten(0, -2)
-        self.shift.copy_(inputs.mean(0))
-        spread = inputs.std(0)
+        over = tuple(range(rows.rewards.ndim))
+        # Field by field: all of them side by side would be a copy of the whole data.
+        fields = (torch.std_mean(field, over) for field in _fields(rows))
+        spread, mean = (torch.cat(parts) for parts in zip(*fields, strict=True))
+        self.shift.copy_(mean)
         self.spread.copy_(torch.where(spread > SMALLEST_SPREAD, spread, 1.0))
 
     def forward(self, rows: Transitions) -> Gaussian:
         """Return the Gaussian factors of rows (s, a, s', r) with any leading axes."""
-        mean, spread = self.mlp((_columns(rows) - self.shift) / self.spread).chunk(2, -1)
+        mean, spread = self.mlp((torch.cat(_fields(rows), -1) - self.shift) / self.spread).chunk(2, -1)
         return Gaussian(mean, F.softplus(spread).clamp_min(SMALLEST_VARIANCE))
 
 
-def _columns(rows: Transitions) -> Float[Tensor, "*n D"]:
-    return torch.cat([rows.observations, rows.actions, rows.next_observations, rows.rewards.unsqueeze(-1)], -1)
+def _fields(rows: Transitions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return rows.observations, rows.actions, rows.next_observations, rows.rewards.unsqueeze(-1)
 
 
 def product(factors: Gaussian, mask: Bool[Tensor, "*n C"] | None = None) -> Gaussian:
