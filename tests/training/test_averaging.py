@@ -32,3 +32,13 @@ def test_what_is_kept_is_the_average_of_the_weights_after_each_block(experiment,
     evaluated = json.loads((run / "evaluation.json").read_text())
     main(["validate", "-c", f"{run}/config.yaml", "--ckpt_path=last", "--evaluation.seed=0"])
     assert json.loads((run / "evaluation.json").read_text())["splits"] == evaluated["splits"]
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_last_weights(experiment, tmp_path):
+    decay = f"--model.ema_decay={DECAY}"
+    run, _ = weights_after(10, experiment, tmp_path, decay)
+    main(["fit", "-c", f"{run}/config.yaml", "--ckpt_path=last", "--trainer.max_steps=15"])
+    whole = weights_after(15, experiment, tmp_path, decay)[1]
+    gone_on = Checkpoint.read(run / "last.ckpt")
+    assert gone_on.content["global_step"] == 15
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in gone_on.state_dict.items())
