@@ -3,6 +3,7 @@
 import sys
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from mbml_lightning.cli.messages import ending_in_one_line
 
@@ -14,8 +15,9 @@ commands:
   validate  evaluate the weights of a run
   report    compare the runs of an experiment (mbml report RUNS)
   envs      list the environments
+  init      copy the configuration files into the folder conf, to edit them
 """
-COMMANDS = ("fit", "validate", "report", "envs")
+COMMANDS = ("fit", "validate", "report", "envs", "init")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -24,6 +26,7 @@ def main(args: Sequence[str] | None = None) -> None:
         "mbml", usage="mbml COMMAND ...", description=DESCRIPTION, formatter_class=RawDescriptionHelpFormatter
     )
     parser.epilog = "`mbml COMMAND --help` explains the options of a command."
+    parser.add_argument("--version", action="version", version=f"mbml {version('mbml-lightning')}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=SUPPRESS)
     words = list(sys.argv[1:] if args is None else args)
     command = parser.parse_args(words[:1]).command
@@ -36,6 +39,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from mbml_lightning.cli.catalogue import envs_command
 
             envs_command(words[1:])
+        elif command == "init":
+            from mbml_lightning.cli.names import init_command
+
+            init_command(words[1:])
         else:
             from mbml_lightning.cli.run import run_command
 

@@ -25,6 +25,7 @@ from mbml_lightning.cli.checks import check_agreement, check_seed, check_values
 from mbml_lightning.cli.configuration import DEFAULTS, TRAINER_DEFAULTS, Scale, TaskSpec
 from mbml_lightning.cli.interpolation import names, plain, print_if_asked, read, resolved, written
 from mbml_lightning.cli.messages import in_one_line
+from mbml_lightning.cli.names import with_files
 from mbml_lightning.cli.ownership import decide, home
 from mbml_lightning.cli.parser import Parser
 from mbml_lightning.cli.tasks import with_number_of_tasks
@@ -85,8 +86,8 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Read the configuration and refuse one that cannot be run; Lightning calls this before it makes anything."""
-        words = list(sys.argv[1:] if args is None else args)
         with in_one_line("the configuration cannot be read"):
+            words = with_files(sys.argv[1:] if args is None else args)
             command, self.written = read(parser, words)
             print_if_asked(words, self.written)
             folder = self.folder(command, words)
