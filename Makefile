@@ -16,9 +16,7 @@ help:  ## show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP)  ## from nothing to the first figure (CORES=n, default: all)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) \
-		--quiet host progress reason rules --nolock --rerun-incomplete -- demo
-	@$(BIN)/mbml report runs/UmazeGoalM-laptop
+	@$(BIN)/mbml demo --cores $(CORES)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto

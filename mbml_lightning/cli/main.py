@@ -11,13 +11,14 @@ DESCRIPTION = """\
 Multi-task batch RL with metric learning.
 
 commands:
+  demo      run the whole pipeline on one task distribution, and report
   fit       train a method, evaluate it, and leave a run's folder
   validate  evaluate the weights of a run
   report    compare the runs of an experiment (mbml report RUNS)
   envs      list the environments
   init      copy the configuration files into the folder conf, to edit them
 """
-COMMANDS = ("fit", "validate", "report", "envs", "init")
+COMMANDS = ("demo", "fit", "validate", "report", "envs", "init")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -39,6 +40,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from mbml_lightning.cli.catalogue import envs_command
 
             envs_command(words[1:])
+        elif command == "demo":
+            from mbml_lightning.cli.demo import demo_command
+
+            demo_command(words[1:])
         elif command == "init":
             from mbml_lightning.cli.names import init_command
 
