@@ -4,6 +4,7 @@ import sys
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib.metadata import version
+from pkgutil import resolve_name
 
 from mbml_lightning.cli.messages import ending_in_one_line
 
@@ -18,7 +19,13 @@ commands:
   envs      list the environments
   init      copy the configuration files into the folder conf, to edit them
 """
-COMMANDS = ("demo", "fit", "validate", "report", "envs", "init")
+OTHERS = {
+    "demo": "mbml_lightning.cli.demo.demo_command",
+    "report": "mbml_lightning.cli.report.report_command",
+    "envs": "mbml_lightning.cli.catalogue.envs_command",
+    "init": "mbml_lightning.cli.names.init_command",
+}
+"""Functions of the commands beside `fit` and `validate`."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -28,26 +35,12 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     parser.epilog = "`mbml COMMAND --help` explains the options of a command."
     parser.add_argument("--version", action="version", version=f"mbml {version('mbml-lightning')}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=SUPPRESS)
+    parser.add_argument("command", choices=("fit", "validate", *OTHERS), metavar="COMMAND", help=SUPPRESS)
     words = list(sys.argv[1:] if args is None else args)
     command = parser.parse_args(words[:1]).command
     with ending_in_one_line():
-        if command == "report":
-            from mbml_lightning.cli.report import report_command
-
-            report_command(words[1:])
-        elif command == "envs":
-            from mbml_lightning.cli.catalogue import envs_command
-
-            envs_command(words[1:])
-        elif command == "demo":
-            from mbml_lightning.cli.demo import demo_command
-
-            demo_command(words[1:])
-        elif command == "init":
-            from mbml_lightning.cli.names import init_command
-
-            init_command(words[1:])
+        if command in OTHERS:
+            resolve_name(OTHERS[command])(words[1:])
         else:
             from mbml_lightning.cli.run import run_command
 

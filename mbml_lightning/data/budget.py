@@ -1,4 +1,4 @@
-"""How many environment steps a collection takes, and how many updates it makes of them.
+"""Counts the environment steps of a collection, and the updates that it makes of them.
 
 A vector step is one step of all m environment copies of a task. The warm-up of W steps comes first; after it every
 vector step is followed by u updates.

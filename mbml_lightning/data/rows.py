@@ -13,7 +13,7 @@ from mbml_lightning.types import TaskBatch, Transitions
 
 
 class Window(NamedTuple):
-    """Where the rows of a context are drawn from.
+    """Tells from which of a task's rows a context is drawn.
 
     Attributes:
         context_size: Rows of one context (C).

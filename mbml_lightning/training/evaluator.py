@@ -195,9 +195,25 @@ class Evaluator:
         validates: bool = False,
     ) -> None:
         """Write the protocol's ``evaluation.json`` and ``trajectories.npz``; a validation takes nothing's place."""
-        distribution, made = method.distribution, method.provenance()
         returns = {name: x.returns for name, x in results.items()}
-        evaluation = Evaluation(
+        evaluation = self.record(protocol, method, returns, weights, seconds)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        paths = {split: result.observations for split, result in results.items()}
+        path, reason = self.folder / file_name("evaluation.json", protocol.name), ""
+        if validates:
+            path, _, reason = keep(self.folder, evaluation, paths)
+        else:  # a training owns its folder
+            evaluation.save(path)
+            save_trajectories(self.folder / file_name("trajectories.npz", protocol.name), paths)
+        self.summaries[protocol.name] = summary(method.label, evaluation, path, reason)
+
+    def record(
+        self, protocol: ContextProtocol, method: Algorithm, returns: dict[str, np.ndarray], weights: str, seconds: float
+    ) -> Evaluation:
+        """Put returns together with all that they depend on."""
+        distribution, made = method.distribution, method.provenance()
+        made_of = {"weights": weights, "settings": self.settings()} | self.made_of
+        return Evaluation(
             method=type(method).__name__,
             distribution=distribution.name,
             env_id=distribution.env_id,
@@ -210,19 +226,8 @@ class Evaluator:
             trials=next(iter(returns.values())).shape[1],
             splits={name: Split(self.task_set(method, name)[: len(x)].tolist(), x) for name, x in returns.items()},
             made_by=made_by() | {"wall_clock": {"evaluation": round(seconds, 3)}},
-            made_of={"weights": weights, "settings": self.settings()}
-            | self.made_of
-            | {name: made[name] for name in ("data", "parents", "config")},
+            made_of=made_of | {name: made[name] for name in ("data", "parents", "config")},
         )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        paths = {split: result.observations for split, result in results.items()}
-        path, reason = self.folder / file_name("evaluation.json", protocol.name), ""
-        if validates:
-            path, _, reason = keep(self.folder, evaluation, paths)
-        else:  # a training owns its folder
-            evaluation.save(path)
-            save_trajectories(self.folder / file_name("trajectories.npz", protocol.name), paths)
-        self.summaries[protocol.name] = summary(method.label, evaluation, path, reason)
 
     def settings(self) -> dict[str, Any]:
         """Collect the arguments, beside those that an evaluation names anyway, that its returns depend on."""
