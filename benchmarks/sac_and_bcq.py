@@ -45,6 +45,11 @@ class Phase(NamedTuple):
     minutes: float
     curve: Curve | None
 
+    @property
+    def threads(self) -> str:
+        """Threads that it had."""
+        return str(self.evaluation.made_by["hardware"]).split()[-2]
+
     def described(self) -> str:
         """Mean and deviation over tasks."""
         return spread(float(self.returns.mean()), float(self.returns.std()))
@@ -97,8 +102,8 @@ def summary(name: str, seed: str, sac: Phase, bcq: Phase) -> dict[str, object]:
         "BCQ, Table 9": spread(*table[1]) if table else "",
         "BCQ, % of SAC": f"{share:.0f}",
         "random": round(random, 1),
-        "minutes SAC": round(sac.minutes, 1),
-        "minutes BCQ": round(bcq.minutes, 1),
+        "minutes": f"{sac.minutes:.1f} + {bcq.minutes:.1f}",
+        "threads": f"{sac.threads} + {bcq.threads}",
     }
 
 
@@ -160,20 +165,10 @@ def main(words: Sequence[str]) -> None:
         raise SystemExit(str(error)) from None
     if not found:
         raise SystemExit(f"{' '.join(words)}: no experiment with finished runs of SAC and BCQ")
-    commands = [
-        {"distribution": name, "seed": seed, "phase": phase.evaluation.method} | made(phase)
-        for name, seed, *phases in found
-        for phase in phases
-    ]
-    publish("sac_and_bcq", {"Returns": [summary(*one) for one in found], "Commands": commands}, words, options.output)
+    publish("sac_and_bcq", {"Returns": [summary(*one) for one in found]}, words, options.output)
     if options.output:
         write(options.output / "sac_and_bcq-tasks.csv", by_task(found))
         curves(found).savefig(options.output / "curves.png", dpi=110)
-
-
-def made(phase: Phase) -> dict[str, object]:
-    """The command of a run, and the threads that it had."""
-    return {name: phase.evaluation.made_by[name] for name in ("command", "hardware")}
 
 
 if __name__ == "__main__":
