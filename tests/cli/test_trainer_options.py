@@ -10,6 +10,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from inspect import signature
@@ -25,6 +26,7 @@ import yaml
 from commands import ROOT, command
 from lightning import Trainer
 
+from mbml_lightning.algorithms.bcq import BCQ
 from mbml_lightning.cli.main import main
 from mbml_lightning.cli.trainer_options import ARGUMENTS, CALLBACKS
 from mbml_lightning.files.checkpoints import Checkpoint
@@ -407,7 +409,9 @@ def test_what_a_callback_left_is_what_a_validation_finds(experiment, tmp_path, n
     assert before["splits"] == after["splits"] and before["made_of"]["weights"] == after["made_of"]["weights"]
 
 
-def test_a_run_ended_by_its_time_goes_on_with_the_same_command_until_it_is_finished(experiment, tmp_path, plain):
+def test_a_run_ended_by_its_time_goes_on_with_the_same_command_until_it_is_finished(experiment, tmp_path, monkeypatch):
+    update = BCQ.update
+    monkeypatch.setattr(BCQ, "update", lambda self, batch: time.sleep(0.03) or update(self, batch))  # 60 take 1.8 s
     words, said = ["--trainer.max_time=00:00:00:01", "--trainer.max_steps=60", "--ckpt_path=last"], []
     for _ in range(20):
         said.append(train(experiment, tmp_path / "run", *words).said)
